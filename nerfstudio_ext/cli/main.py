@@ -1,0 +1,85 @@
+"""The command `ns-ext GROUP VERB`: what the suite does beside nerfstudio's own commands.
+
+A command is a dataclass with a `main()` method; its fields become flags, and what `main()` returns, if anything, is the
+exit code. To add one, give it a line in COMMANDS. Its module is imported only when it is needed, and for the help page,
+so it has to be light itself: heavy imports belong inside `main()`.
+"""
+
+import difflib
+import importlib
+import inspect
+import sys
+import textwrap
+from typing import Dict, List, Optional, Sequence, Type
+
+import tyro
+
+from nerfstudio_ext.cli.listing import entry_point_names
+from nerfstudio_ext.engine.errors import InputError
+
+COMMANDS: Dict[str, str] = {
+    "demo": "nerfstudio_ext.cli.demo:Demo",
+    "doctor": "nerfstudio_ext.cli.doctor:Doctor",
+    "list": "nerfstudio_ext.cli.listing:ListRegistered",
+    "run relocate": "nerfstudio_ext.cli.runs:Relocate",
+    "video render": "nerfstudio_ext.cli.video:Render",
+}
+"""What the user types, one word or group and verb, and the class that does it."""
+
+
+def main(args: Optional[Sequence[str]] = None) -> None:
+    """Run one command; a user's mistake is told in one sentence and exits with 1.
+
+    Args:
+        args: Command line without the program; none takes the real one.
+    """
+    try:
+        code = _run(list(sys.argv[1:] if args is None else args))
+    except InputError as error:
+        sys.stdout.flush()
+        print(f"Error: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def _run(args: List[str]) -> int:
+    """Find the command that the first words name and run it with the rest."""
+    words = [arg for arg in args[:2] if not arg.startswith("-")]
+    for name in (" ".join(words), *words[:1]):
+        if name in COMMANDS:
+            rest = args[len(name.split()) :]
+            return tyro.cli(_load(name), prog=f"ns-ext {name}", args=rest).main() or 0
+    inside = [name for name in COMMANDS if not words or name.split()[0] == words[0]]
+    asks_for_help = len(words) == len(args) or {"-h", "--help"} & set(args)
+    if inside and len(words) < 2 and asks_for_help:
+        print(_overview(inside) if words else _overview(inside) + _registered())
+        return 0
+    close = difflib.get_close_matches(" ".join(words), inside or COMMANDS, n=1, cutoff=0.5)
+    hint = f"did you mean 'ns-ext {close[0]}'?" if close else "'ns-ext --help' lists what there is."
+    print(f"Error: There is no command 'ns-ext {' '.join(words or args)}'; {hint}", file=sys.stderr)
+    return 2
+
+
+def _load(name: str) -> Type:
+    """Class of a command."""
+    module, _, kind = COMMANDS[name].partition(":")
+    return getattr(importlib.import_module(module), kind)
+
+
+def _overview(names: List[str]) -> str:
+    """Help page of some commands, with the first line of each docstring."""
+    width = max(map(len, names))
+    lines = [f"  {name:<{width}}  {(inspect.getdoc(_load(name)) or '').splitlines()[0]}" for name in names]
+    usage = "usage: ns-ext COMMAND [flags]; each COMMAND tells its flags with --help"
+    return "\n".join([usage, "", "commands:", *lines])
+
+
+def _registered() -> str:
+    """Help page of what the suite registers with nerfstudio."""
+    text = ""
+    for title, names in entry_point_names().items():
+        listing = ", ".join(names) or "none: the package is not installed"
+        text += f"\n\n{title}:\n" + textwrap.indent(textwrap.fill(listing, 96, break_on_hyphens=False), "  ")
+    return text + "\n\n'ns-ext list' describes methods and dataparsers."

@@ -1,0 +1,66 @@
+"""`ns-ext video ...`: what the stock commands do not do for video representations."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Iterator, Optional
+
+import tyro
+
+
+@dataclass
+class Render:
+    """Write the whole clip of a trained run as a video, every frame once, at the source's frame rate."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run, or its config.yml."""
+    output: Annotated[Optional[Path], tyro.conf.Positional] = None
+    """Video to write (.mp4, .mov or .mkv); none: renders/ in the run's folder, named after the clip."""
+    fps: Optional[float] = None
+    """Frames per second; none: the source's."""
+    side_by_side: bool = False
+    """Show the source to the left of the decoded clip."""
+    sheet: bool = True
+    """Write a contact sheet beside the video (source above decoded where the source is there)."""
+
+    def main(self) -> None:
+        import numpy as np
+        import torch
+        from nerfstudio.utils.rich_utils import CONSOLE
+        from rich.progress import track
+
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.engine.runs import open_run
+        from nerfstudio_ext.export.video import contact_sheet, write_video
+        from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
+
+        config, pipeline = open_run(self.run)
+        model = pipeline.model
+        if not isinstance(model, BoostingNeRVModel):
+            raise InputError(f"{self.run} was trained with {config.method_name}, which is not a video representation.")
+        source = pipeline.datamanager.train_dataset.frames
+        clip = source.info
+        if self.side_by_side and not source.available:
+            raise InputError(
+                f"--side-by-side needs the source, and {config.data} is gone: bring it back or leave it out."
+            )
+        folder = self.run.parent if self.run.name == "config.yml" else self.run
+        output = self.output or folder / "renders" / f"{Path(clip.name).stem}.mp4"
+        tiles = np.linspace(0, clip.num_frames - 1, min(12, clip.num_frames)).round().astype(int).tolist()
+        kept = {}
+
+        def decoded() -> Iterator[np.ndarray]:
+            for k in track(range(clip.num_frames), "Decoding", console=CONSOLE, transient=True):
+                with torch.no_grad():
+                    frame = model.decode_frame(k).permute(1, 2, 0)
+                frame = torch.round(frame * 255).to(torch.uint8).cpu().numpy()
+                if k in tiles:
+                    kept[k] = np.concatenate([source[k], frame]) if source.available else frame
+                yield np.concatenate([source[k], frame], axis=1) if self.side_by_side else frame
+
+        count = write_video(decoded(), output, self.fps or clip.fps)
+        CONSOLE.print(f"{count} frames at {self.fps or clip.fps:g} fps: {output}", soft_wrap=True, highlight=False)
+        if self.sheet:
+            sheet = output.with_suffix(".png")
+            labels = [f"frame {k}" + (", source above" if source.available else "") for k in kept]
+            contact_sheet(list(kept.values()), sheet, labels=labels)
+            CONSOLE.print(f"contact sheet: {sheet}", soft_wrap=True, highlight=False)

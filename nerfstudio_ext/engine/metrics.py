@@ -1,0 +1,107 @@
+"""Image metrics that work offline: PSNR, SSIM and MS-SSIM always, LPIPS when its weights are on this machine."""
+
+from pathlib import Path
+from typing import Optional
+
+import pytorch_msssim
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
+
+
+def psnr(
+    pred: Float[Tensor, "batch 3 height width"], target: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "batch"]:
+    """Peak signal-to-noise ratio of each image in dB, 10 log10(1 / (mse + 1e-9)); at most 90.
+
+    Args:
+        pred: Images in [0, 1].
+        target: Images in [0, 1].
+    """
+    mse = (pred.float() - target.float()).square().flatten(1).mean(dim=1)
+    return -10.0 * torch.log10(mse + 1e-9)
+
+
+def ssim(
+    pred: Float[Tensor, "batch 3 height width"], target: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "batch"]:
+    """Structural similarity of each image; window 11, smaller only for images smaller than that.
+
+    Args:
+        pred: Images in [0, 1].
+        target: Images in [0, 1].
+    """
+    shorter = min(pred.shape[-2:])
+    window = min(11, shorter - 1 + shorter % 2)  # the largest odd window that fits
+    return pytorch_msssim.ssim(pred.float(), target.float(), data_range=1.0, size_average=False, win_size=window)
+
+
+def ms_ssim(
+    pred: Float[Tensor, "batch 3 height width"], target: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "batch"]:
+    """Multi-scale structural similarity of each image (5 scales, differentiable).
+
+    The coarsest of five scales must still hold a window, so the window is 11 for a shorter side above 160 pixels, 7
+    down to 97, 5 down to 65; smaller images get plain SSIM.
+
+    Args:
+        pred: Images in [0, 1].
+        target: Images in [0, 1].
+    """
+    window = ms_ssim_window(min(pred.shape[-2:]))
+    if window is None:
+        return ssim(pred, target)
+    return pytorch_msssim.ms_ssim(pred.float(), target.float(), data_range=1.0, size_average=False, win_size=window)
+
+
+def ms_ssim_window(shorter_side: int) -> Optional[int]:
+    """Window of MS-SSIM for images whose shorter side has this many pixels; None: too small for five scales."""
+    for window in (11, 7, 5):
+        if shorter_side > (window - 1) * 16:
+            return window
+    return None
+
+
+def lpips_weights_path() -> Path:
+    """Where torch.hub keeps, or would keep, the AlexNet weights that LPIPS needs."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_WEIGHTS
+
+
+class Lpips:
+    """Perceptual distance (LPIPS, AlexNet), held outside the module tree and built on first use.
+
+    A plain object, so that its network is neither trained nor written into checkpoints. It never downloads: without
+    the weights file `available` is False and calling raises.
+    """
+
+    def __init__(self) -> None:
+        self._network = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the weights lie on this machine."""
+        return lpips_weights_path().is_file()
+
+    @torch.no_grad()
+    def __call__(
+        self, pred: Float[Tensor, "batch 3 height width"], target: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, ""]:
+        """Mean distance of the images.
+
+        Args:
+            pred: Images in [0, 1].
+            target: Images in [0, 1].
+
+        Raises:
+            FileNotFoundError: The weights are missing; ask `available` first.
+        """
+        if self._network is None:
+            if not self.available:
+                raise FileNotFoundError(f"LPIPS needs {lpips_weights_path()}; `ns-ext doctor` tells how to get it.")
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+            self._network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+        self._network.to(pred.device).reset()
+        return self._network(pred.float().clamp(0, 1), target.float().clamp(0, 1))

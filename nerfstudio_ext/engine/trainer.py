@@ -1,0 +1,261 @@
+"""nerfstudio's trainer with runs that end when they should, are never half saved, and survive Ctrl-C and NaN."""
+
+import copy
+import os
+import shlex
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Iterator, List, Literal, Optional, Tuple, Type
+
+import torch
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
+from nerfstudio.utils import comms
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch.cuda.amp.grad_scaler import GradScaler
+
+from nerfstudio_ext.engine.checkpoints import atomic_save, find_checkpoint, read_checkpoint, write_config
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.guard import DivergenceGuard
+
+
+@dataclass
+class ExtTrainerConfig(TrainerConfig):
+    """Configuration for training regimen"""
+
+    _target: Type = field(default_factory=lambda: ExtTrainer)
+    """target class to instantiate"""
+    max_num_iterations: Optional[int] = None
+    """Training steps, counted from the very first one also after a resume; none: epochs x steps per epoch."""
+    epochs: Optional[int] = None
+    """How often training sees all its frames; ignored when max-num-iterations is given."""
+    divergence_guard: bool = True
+    """Return to the last good state with half the learning rate when the loss becomes NaN or infinite."""
+
+    def save_config(self) -> None:
+        """Save config to base directory, complete or not at all."""
+        write_config(self, self.get_base_dir() / "config.yml")
+
+
+class ExtTrainer(Trainer):
+    """Trainer of every method in the suite.
+
+    Args:
+        config: The configuration object.
+        local_rank: Local rank of the process.
+        world_size: World size of the process.
+    """
+
+    config: ExtTrainerConfig
+
+    def __init__(self, config: ExtTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        if config.machine.device_type == "cuda" and not torch.cuda.is_available():
+            CONSOLE.print("No CUDA device here: training on the CPU.")
+            config.machine.device_type = "cpu"
+        super().__init__(config, local_rank, world_size)
+        if self.device == "cpu" and self.use_grad_scaler:  # the host decides on it before it looks at the device
+            self.use_grad_scaler = False
+            self.grad_scaler = GradScaler(enabled=False)
+        self.guard: Optional[DivergenceGuard] = None
+        self._total_steps = 0
+        self._last_step: Optional[int] = None
+        self._saved_step: Optional[int] = None
+        self._interrupted = False
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Set up pipeline, optimizers, viewer and writers, and load a checkpoint when one is asked for."""
+        try:
+            super().setup(test_mode)
+        except KeyboardInterrupt:
+            self._leave_early()
+        if self.config.divergence_guard:
+            self.guard = DivergenceGuard(self.pipeline.model, self.optimizers)
+
+    def setup_optimizers(self) -> Optimizers:
+        """Settle the number of steps, store what is now known in config.yml, and build optimizers and schedules."""
+        total = self._total_steps = self._resolve_steps()
+        self.config.max_num_iterations = total
+        if comms.is_main_process():
+            self.config.save_config()
+        # Copies, so that the stored config keeps "the whole training" and not today's number.
+        optimizers = {name: dict(entry) for name, entry in self.config.optimizers.items()}
+        for entry in optimizers.values():
+            scheduler = entry["scheduler"]
+            if scheduler is not None and getattr(scheduler, "max_steps", 0) is None:
+                entry["scheduler"] = copy.copy(scheduler)
+                entry["scheduler"].max_steps = total
+        return Optimizers(optimizers, self.pipeline.get_param_groups())
+
+    def train(self) -> None:
+        """Train up to the last step; Ctrl-C saves, says how to go on, and exits with 130."""
+        if self._start_step >= self._total_steps:
+            self._say(
+                f"This run is complete: it has done {self._start_step} of {self._total_steps} steps, and nothing was "
+                "changed. Ask for more with --max-num-iterations."
+            )
+            return
+        try:
+            super().train()
+        except KeyboardInterrupt:
+            if self.training_state != "completed":
+                self._leave_early()
+
+    def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        """Run one guarded iteration; see the parent."""
+        with _whole_or_not_at_all():
+            if self.guard is not None:
+                self.guard.before_step(step)
+            result = super().train_iteration(step)
+            if self.guard is not None:
+                self.guard.after_step(step, result[0])
+            self._last_step = step
+            if step + 1 >= self._total_steps:
+                # The released loop counts additional steps after a resume, so it has to be told where the end is.
+                self.stop_training = True
+        return result
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save model and optimizers so that the file is whole or absent; older checkpoints outlive a failure.
+
+        Args:
+            step: Steps in training for this checkpoint, counted from 0.
+
+        Raises:
+            InputError: The last checkpoint of a training could not be written. Earlier ones only print it.
+        """
+        step = step if self._last_step is None else self._last_step
+        if step == self._saved_step:
+            return
+        if self.guard is not None and not self._interrupted:
+            self.guard.settle(step)  # all processes together, so not when each of them was stopped somewhere else
+        if not comms.is_main_process():
+            return
+        with _whole_or_not_at_all():
+            try:
+                self._write_checkpoint(step)
+                self._saved_step = step
+            except InputError as error:
+                if self.training_state == "completed":
+                    raise
+                self._say(f"{error} Training goes on; earlier checkpoints are kept.", style="bold yellow")
+
+    def _write_checkpoint(self, step: int) -> None:
+        path = self.checkpoint_dir / f"step-{step:09d}.ckpt"
+        with self.train_lock:  # the viewer must not render while the model refreshes what it stores
+            getattr(self.pipeline, "prepare_checkpoint", lambda: None)()  # nerfstudio's own pipelines have none
+            state = {
+                "step": step,
+                "pipeline": self.pipeline.state_dict(),
+                "optimizers": {name: o.state_dict() for name, o in self.optimizers.optimizers.items()},
+                "schedulers": {name: s.state_dict() for name, s in self.optimizers.schedulers.items()},
+                "scalers": self.grad_scaler.state_dict(),
+            }
+            atomic_save(state, path)
+        if self.config.save_only_latest_checkpoint:
+            for other in self.checkpoint_dir.glob("*.ckpt"):
+                if other != path:
+                    other.unlink()
+
+    def _load_checkpoint(self) -> None:
+        """Load the checkpoint that the config asks for; `load_dir` may be a run or its checkpoint folder."""
+        path = self.config.load_checkpoint
+        if self.config.load_dir is not None:
+            path = find_checkpoint(self.config.load_dir, self.config.load_step)
+        if path is None:
+            CONSOLE.print("No Nerfstudio checkpoint to load, so training from scratch.")
+            return
+        state = read_checkpoint(path)
+        if set(state["optimizers"]) != set(self.optimizers.optimizers):
+            raise InputError(
+                f"{path} trains the groups {sorted(state['optimizers'])}, but this method trains "
+                f"{sorted(self.optimizers.optimizers)}: resume it with the method and options it was trained with."
+            )
+        self.pipeline.load_pipeline(state["pipeline"], state["step"])
+        self.optimizers.load_optimizers(state["optimizers"])
+        if self.config.load_scheduler:
+            self.optimizers.load_schedulers(state.get("schedulers", {}))
+        self.grad_scaler.load_state_dict(state["scalers"])
+        self._start_step = state["step"] + 1
+        self._say(f"Loaded {path}; going on at step {self._start_step}.")
+
+    def _resolve_steps(self) -> int:
+        """Total number of training steps, from max_num_iterations or else from epochs."""
+        total, epochs = self.config.max_num_iterations, self.config.epochs
+        if total is None and epochs is not None:
+            per_epoch = getattr(self.pipeline.datamanager, "steps_per_epoch", None)
+            if per_epoch is None:
+                raise InputError("This method's data has no epochs: give --max-num-iterations instead of --epochs.")
+            total = epochs * per_epoch
+        if total is None:
+            raise InputError("How long to train is not set: give --epochs or --max-num-iterations.")
+        if total < 1:
+            raise InputError(f"Training needs at least one step, but --epochs or --max-num-iterations give {total}.")
+        return total
+
+    def _leave_early(self) -> None:
+        """Save what has been trained, say how to go on, and exit as an interrupted program does."""
+        step, self.training_state = self._last_step, "completed"  # from here on a failing save is final
+        self._interrupted = self.world_size > 1
+        if step is None:
+            self._say("Stopped before the first step; there is nothing to save.")
+        else:
+            self.save_checkpoint(step)
+            self._say(f"Stopped after step {step} and saved. Go on with:  {self._resume_command()}")
+        raise SystemExit(128 + signal.SIGINT)
+
+    def _resume_command(self) -> str:
+        """The command that goes on with this run: the one that started it, if that was ns-train, plus --load-dir."""
+        folder = str(self.checkpoint_dir)
+        arguments = sys.argv[1:]
+        if os.path.basename(sys.argv[0]).startswith("ns-train") and self.config.method_name in arguments[:1]:
+            rest = _without_options(arguments[1:], ("--load-dir", "--load-checkpoint", "--load-step"))
+            return shlex.join(["ns-train", arguments[0], "--load-dir", folder, *rest])
+        data = [] if self.config.data is None else ["--data", str(self.config.data)]
+        return shlex.join(["ns-train", str(self.config.method_name), "--load-dir", folder, *data])
+
+    @staticmethod
+    def _say(sentence: str, style: Optional[str] = None) -> None:
+        """Print one line on the main process, unbroken so that commands and paths can be copied."""
+        if comms.is_main_process():
+            CONSOLE.print(sentence, style=style, soft_wrap=True, markup=False, highlight=False)
+
+
+def _without_options(arguments: List[str], options: Tuple[str, ...]) -> List[str]:
+    """Command line without these options and their values, in any of the spellings that tyro takes."""
+    kept, skip = [], False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if skip:
+            skip = False
+        elif name.replace("_", "-") in options:
+            skip = not equals
+        else:
+            kept.append(argument)
+    return kept
+
+
+@contextmanager
+def _whole_or_not_at_all() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is through, so that no step or save is torn; a second Ctrl-C goes through."""
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    pressed = False
+
+    def hold(signum, frame) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pressed:
+        raise KeyboardInterrupt
