@@ -1,0 +1,74 @@
+"""A 3x3 convolution of a scaled and shifted frame, without ever writing the scaled and shifted frame.
+
+The scale moves into the weights. The shift is a constant per channel, so its response is one number per output channel,
+except on the outermost ring of pixels, where the taps that fall on the zero padding must not respond.
+"""
+
+from typing import Any, Tuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+class AffineConv(torch.autograd.Function):
+    """conv(scale * x + shift) + bias with zero padding of one pixel, for one frame; first derivatives only.
+
+    Saves the elementwise passes over the frame, two forward and seven backward, that the plain form needs.
+
+    Args (of ``apply``):
+        x: One frame of features, [1, channels_in, height, width].
+        scale: [channels_in].
+        shift: [channels_in].
+        weight: [channels_out, channels_in, 3, 3].
+        bias: [channels_out].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "1 channels_in height width"],
+        scale: Float[Tensor, "channels_in"],
+        shift: Float[Tensor, "channels_in"],
+        weight: Float[Tensor, "channels_out channels_in 3 3"],
+        bias: Float[Tensor, "channels_out"],
+    ) -> Float[Tensor, "1 channels_out height width"]:
+        taps = torch.einsum("oiyx,i->oyx", weight, shift)
+        y = F.conv2d(x, _scaled(weight, scale), bias + taps.sum(dim=(1, 2)), padding=1)
+        columns, rows = taps.sum(dim=1), taps.sum(dim=2)
+        y[:, :, 0] -= rows[:, :1]
+        y[:, :, -1] -= rows[:, 2:]
+        y[:, :, :, 0] -= columns[:, :1]
+        y[:, :, :, -1] -= columns[:, 2:]
+        # A corner lost its outermost tap with its row and with its column.
+        y[:, :, 0, 0] += taps[:, 0, 0]
+        y[:, :, 0, -1] += taps[:, 0, 2]
+        y[:, :, -1, 0] += taps[:, 2, 0]
+        y[:, :, -1, -1] += taps[:, 2, 2]
+        ctx.save_for_backward(x, scale, shift, weight)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tuple[Tensor, ...]:
+        x, scale, shift, weight = ctx.saved_tensors
+        channels_out = weight.shape[0]
+        grad_x, grad_scaled, grad_bias = torch.ops.aten.convolution_backward(
+            grad, x, _scaled(weight, scale), [channels_out], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True] * 3
+        )
+        # Gradient that each tap's response to the shift meets: all, less the ring pixels where the tap lies outside.
+        top, bottom = grad[0, :, 0].sum(-1), grad[0, :, -1].sum(-1)
+        left, right = grad[0, :, :, 0].sum(-1), grad[0, :, :, -1].sum(-1)
+        zero = torch.zeros_like(top)
+        lost_rows = torch.stack([top, zero, bottom], dim=-1)[:, :, None]
+        lost_columns = torch.stack([left, zero, right], dim=-1)[:, None, :]
+        taps = grad_bias[:, None, None] - lost_rows - lost_columns
+        taps[:, ::2, ::2] += grad[0][:, [[0, 0], [-1, -1]], [[0, -1], [0, -1]]]
+        grad_weight = grad_scaled * scale[:, None, None] + taps[:, None] * shift[:, None, None]
+        grad_scale = (grad_scaled * weight).sum(dim=(0, 2, 3))
+        grad_shift = torch.einsum("oyx,oiyx->i", taps, weight)
+        return grad_x, grad_scale, grad_shift, grad_weight, grad_bias
+
+
+def _scaled(weight: Tensor, scale: Tensor) -> Tensor:
+    return weight * scale[:, None, None]
