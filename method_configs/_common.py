@@ -1,0 +1,37 @@
+"""Defaults that every preset of the suite shares."""
+
+from typing import Any, Dict
+
+from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
+from nerfstudio.engine.optimizers import OptimizerConfig
+
+from nerfstudio_ext.engine.host import prepare_host
+from nerfstudio_ext.engine.schedulers import WarmupCosineSchedulerConfig
+from nerfstudio_ext.engine.trainer import ExtTrainerConfig
+from nerfstudio_ext.pipelines.base import ExtPipelineConfig
+
+prepare_host()
+
+
+def trainer(
+    method_name: str, epochs: int, pipeline: ExtPipelineConfig, optimizers: Dict[str, Any], steps_per_save: int = 1000
+) -> ExtTrainerConfig:
+    """Trainer with the suite's habits: viewer on loopback, evaluation figures in tensorboard."""
+    return ExtTrainerConfig(
+        method_name=method_name,
+        epochs=epochs,
+        steps_per_save=steps_per_save,
+        steps_per_eval_batch=0,
+        steps_per_eval_image=500,
+        pipeline=pipeline,
+        optimizers=optimizers,
+        logging=LoggingConfig(steps_per_log=50),
+        # One frustum suffices for a screen, and a constant depth is nothing to composite with.
+        viewer=ViewerConfig(websocket_host="127.0.0.1", default_composite_depth=False, max_num_display_images=1),
+        vis="viewer+tensorboard",
+    )
+
+
+def warmup_cosine(optimizer: OptimizerConfig, warmup: float) -> Dict[str, Any]:
+    """Optimizer with a linear warm-up over this share of training, then a cosine to zero."""
+    return {"optimizer": optimizer, "scheduler": WarmupCosineSchedulerConfig(warmup=warmup)}

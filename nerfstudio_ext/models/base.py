@@ -1,0 +1,71 @@
+"""What every method of the suite shares: the output contract, offline metrics, and hooks for pipeline and trainer.
+
+Outputs of `get_outputs_for_camera`, in this order: ``rgb`` [H, W, 3], ``accumulation`` [H, W, 1] and ``depth`` [H, W,
+1], then the method's own maps. With them every stock command that applies to a method works on CPU and GPU.
+"""
+
+from dataclasses import dataclass, field
+from typing import Dict, Tuple, Type
+
+import torch
+from jaxtyping import Float
+from nerfstudio.models.base_model import Model, ModelConfig
+from torch import Tensor
+
+from nerfstudio_ext.engine.metrics import Lpips, ms_ssim, psnr, ssim
+
+
+@dataclass
+class ExtModelConfig(ModelConfig):
+    """Base configuration of the suite's models."""
+
+    _target: Type = field(default_factory=lambda: ExtModel)
+
+
+class ExtModel(Model):
+    """Base of the suite's models; see the module's text for the contract."""
+
+    config: ExtModelConfig
+
+    def populate_modules(self) -> None:
+        super().populate_modules()
+        # A plain object: a metric module would write its network into every checkpoint.
+        self._lpips = Lpips()
+
+    def prepare_checkpoint(self) -> None:
+        """Bring every buffer up to date with the weights; called right before a checkpoint is written."""
+
+    def prepare_eval(self) -> None:
+        """Bring every buffer up to date with the weights; called right before a whole evaluation."""
+
+    def get_run_metrics(self) -> Dict[str, float]:
+        """Figures of the whole run (sizes, speeds) that ns-eval reports once, not per image."""
+        return {}
+
+    def get_rgba_image(self, outputs: Dict[str, Tensor], output_name: str = "rgb") -> Float[Tensor, "height width 4"]:
+        """Colour with the accumulated opacity as alpha, for exports and transparent renders."""
+        return torch.cat([outputs[output_name], outputs["accumulation"]], dim=-1)
+
+    def get_image_metrics_and_images(
+        self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
+    ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
+        """Quality of one rendered image against ``batch["image"]`` [H, W, 3] in [0, 1].
+
+        ``psnr`` is measured on the float output, ``psnr_8bit`` after rounding to 8 bit (what a codec comparison needs).
+        LPIPS appears only when its weights are on this machine.
+        """
+        prediction = outputs["rgb"]
+        target = batch["image"].to(prediction.device)
+        pair = torch.stack([prediction, target]).permute(0, 3, 1, 2).float().clamp(0, 1)
+        predicted, wanted = pair[:1], pair[1:]
+        rounded = torch.round(predicted * 255) / 255
+        metrics = {
+            "psnr": float(psnr(predicted, wanted)),
+            "psnr_8bit": float(psnr(rounded, wanted)),
+            "ssim": float(ssim(predicted, wanted)),
+            "ms_ssim": float(ms_ssim(predicted, wanted)),
+        }
+        if self._lpips.available:
+            metrics["lpips"] = float(self._lpips(predicted, wanted))
+        error = (prediction - target).abs().mean(dim=-1, keepdim=True).expand_as(target)
+        return metrics, {"img": torch.cat([target, prediction, error], dim=1)}

@@ -1,0 +1,228 @@
+"""Boosting Neural Representations for Videos with a Conditional Decoder (CVPR 2024), with the three methods it boosts:
+NeRV (NeurIPS 2021), E-NeRV (ECCV 2022) and HNeRV (CVPR 2023).
+
+Implemented: video representation with the networks, losses and recipes of all six; the clip as a screen in the scene.
+Not here: compression, inpainting and interpolation. Deviations: time codes from exact arithmetic (the published ones
+depend on the device's rounding), frames of any size by padding, output always through tanh.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Callable, Dict, List, Optional, Tuple, Type, Union
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
+from torch import Tensor
+from torch.nn import Parameter
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.frame_controls import FrameControls
+from nerfstudio_ext.engine.metrics import psnr
+from nerfstudio_ext.fields.boosting_nerv_field import BoostingNeRVField, BoostingNeRVFieldConfig
+from nerfstudio_ext.models.base import ExtModel, ExtModelConfig
+from nerfstudio_ext.video.frames import FrameStore
+from nerfstudio_ext.video.losses import LossName, reconstruction_loss
+from nerfstudio_ext.video.screen import view_screen
+from nerfstudio_ext.video.sizing import FrameLayout, choose_strides, largest_width
+
+EMBEDDING_BATCH = 4
+"""Frames encoded at once when the whole embedding table is written."""
+TIMED_FRAMES, WARM_UP_FRAMES = 20, 3
+"""Frames decoded for the reported decoding speed, and before it."""
+
+
+@dataclass
+class BoostingNeRVModelConfig(ExtModelConfig):
+    """One video in one network; the defaults are HNeRV-Boost's."""
+
+    _target: Type = field(default_factory=lambda: BoostingNeRVModel)
+    enable_collider: bool = False
+    """Video models shoot no rays."""
+    field: BoostingNeRVFieldConfig = field(default_factory=BoostingNeRVFieldConfig)
+    """Architecture."""
+    target_params: Optional[float] = 1.5e6
+    """Numbers the stored video may take, decoder and embeddings; the widest network that fits is built."""
+    decoder_params: float = 1.25e5
+    """Numbers the decoder alone may take where there are no target-params: suits clips of any length."""
+    width: Optional[int] = None
+    """Channels after the stem; overrides both budgets."""
+    strides: Optional[Tuple[int, ...]] = None
+    """Upsampling strides; none: chosen from the frame size, padding it where nothing divides."""
+    loss: LossName = "high-frequency"
+    """Reconstruction loss: high-frequency (boosted methods), l2 (HNeRV) or l1-ssim (NeRV, E-NeRV)."""
+    reconstruction_loss_mult: float = 1.0
+    """Weight of the reconstruction loss."""
+    frequency_reference: bool = False
+    """Rescale the frequency term to the weight that it has at 720x1280; the published loss weakens on small frames."""
+
+
+class BoostingNeRVModel(ExtModel):
+    """A video as a network: any dataset camera shows its frame, any other camera sees a screen in the scene."""
+
+    config: BoostingNeRVModelConfig
+    field: BoostingNeRVField
+    embeddings: Optional[Tensor]
+
+    def populate_modules(self) -> None:
+        super().populate_modules()
+        metadata = self.kwargs["metadata"]
+        clip = metadata["clip"]
+        self._frames: FrameStore = metadata["frames"]
+        self._num_frames: int = clip.num_frames
+        layout = FrameLayout(
+            clip.height, clip.width, tuple(self.config.strides or choose_strides(clip.height, clip.width))
+        )
+
+        def build(width: int) -> BoostingNeRVField:
+            return self.config.field.setup(layout=layout, num_frames=clip.num_frames, width=width)
+
+        self.width: int = self.config.width or self._solve_width(build)
+        self.field = build(self.width)
+        # Convolutions and channel-wise operations of these widths run faster with channels innermost, on CPU and GPU.
+        self.field = self.field.to(memory_format=torch.channels_last)
+        shape = self.field.embedding_shape
+        # Viewing and rendering read this table; neither the encoder nor the source video is needed then.
+        self.register_buffer("embeddings", None if shape is None else torch.zeros(clip.num_frames, *shape))
+        self._embeddings_stale = False
+        self._last_decoded: Optional[Tuple[int, Tensor]] = None
+        self.frame_controls = FrameControls(clip.num_frames, clip.fps)
+
+    def _solve_width(self, build: Callable[[int], BoostingNeRVField]) -> int:
+        """Largest width within the budget, by counting networks that take no memory."""
+        total = self.config.target_params
+
+        def count(width: int) -> int:
+            with torch.device("meta"):
+                candidate = build(width)
+            embeddings = 0 if total is None else self._num_embedding_values(candidate)
+            return candidate.num_decoder_parameters() + embeddings
+
+        if total is None:
+            return largest_width(count, self.config.decoder_params, "--pipeline.model.decoder-params")
+        return largest_width(count, total)
+
+    def _num_embedding_values(self, network: BoostingNeRVField) -> int:
+        shape = network.embedding_shape
+        return 0 if shape is None else self._num_frames * shape[0] * shape[1] * shape[2]
+
+    def size_report(self) -> Dict[str, int]:
+        """Stored numbers: decoder, embeddings and both together (the encoder is never stored)."""
+        decoder, embeddings = self.field.num_decoder_parameters(), self._num_embedding_values(self.field)
+        return {"num_decoder": decoder, "num_embeddings": embeddings, "num_stored": decoder + embeddings}
+
+    def get_param_groups(self) -> Dict[str, List[Parameter]]:
+        return {"field": list(self.field.parameters())}
+
+    def frame_indices(self, camera: Cameras) -> Int[Tensor, "frames"]:
+        """0-based frame numbers that cameras ask for by time in [0, 1]; the first frame where they carry no time."""
+        if camera.times is None:
+            return torch.zeros(max(camera.size, 1), dtype=torch.long, device=self.device)
+        times = camera.times.reshape(-1).to(self.device)
+        return torch.round(times.clamp(0, 1) * (self._num_frames - 1)).long()
+
+    def get_outputs(self, ray_bundle: Union[RayBundle, Cameras]) -> Dict[str, Tensor]:
+        """Whole frames for a batch of dataset cameras: ``rgb`` [frames, H, W, 3]."""
+        if isinstance(ray_bundle, RayBundle):
+            raise InputError("a video method decodes whole frames and has no rays: render or export it by camera.")
+        indices = self.frame_indices(ray_bundle)
+        embeddings = None
+        if self.embeddings is not None:
+            if self.training:
+                embeddings = self.field.encode(self._source(indices))
+            else:
+                embeddings = self._stored_embeddings(indices)
+        if self.training:
+            self._embeddings_stale, self._last_decoded = True, None
+        return {"rgb": self.field.decode(indices, embeddings).permute(0, 2, 3, 1)}
+
+    def get_metrics_dict(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        prediction, target = self._pair(outputs, batch)
+        return {"psnr": psnr(prediction.detach(), target).mean()}
+
+    def get_loss_dict(
+        self,
+        outputs: Dict[str, Tensor],
+        batch: Dict[str, Tensor],
+        metrics_dict: Optional[Dict[str, Tensor]] = None,
+    ) -> Dict[str, Tensor]:
+        loss = reconstruction_loss(*self._pair(outputs, batch), self.config.loss, self.config.frequency_reference)
+        return {"reconstruction_loss": self.config.reconstruction_loss_mult * loss}
+
+    @torch.no_grad()
+    def get_outputs_for_camera(
+        self, camera: Cameras, obb_box: Optional[OrientedBox] = None
+    ) -> Dict[str, Float[Tensor, "height width channels"]]:
+        """The scene with the clip's screen in it, as one camera sees it at its time.
+
+        Args:
+            camera: One camera; its time picks the frame.
+            obb_box: Unused; a screen is not cropped.
+        """
+        index = int(self.frame_indices(camera)[0])
+        pictures = {"rgb": self.decode_frame(index)}
+        if self._frames.available:
+            pictures["gt"] = self._source(torch.tensor([index]))[0]
+            pictures["error"] = (pictures["rgb"] - pictures["gt"]).abs().mean(0, keepdim=True)
+        return view_screen(camera.to(self.device), pictures)
+
+    @torch.no_grad()
+    def decode_frame(self, index: int) -> Float[Tensor, "3 height width"]:
+        """One frame in [0, 1]; kept until another is asked for or training goes on: a viewer asks again for every
+        pose."""
+        last = self._last_decoded
+        if last is None or last[0] != index:
+            indices = torch.tensor([index], device=self.device)
+            embeddings = None if self.embeddings is None else self._stored_embeddings(indices)
+            last = (index, self.field.decode(indices, embeddings)[0])
+            self._last_decoded = last
+        return last[1]
+
+    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> Dict[str, Tensor]:
+        raise InputError("a video method decodes whole frames and has no rays: render or export it by camera.")
+
+    def prepare_checkpoint(self) -> None:
+        self._refresh_embeddings()
+
+    def prepare_eval(self) -> None:
+        self._refresh_embeddings()
+
+    @torch.no_grad()
+    def get_run_metrics(self) -> Dict[str, float]:
+        """Stored size, and decoding speed in frames per second: network only, after warm-up, one frame at a time."""
+        seconds = []
+        for k in range(WARM_UP_FRAMES + TIMED_FRAMES):
+            index = torch.tensor([k % self._num_frames], device=self.device)
+            embeddings = None if self.embeddings is None else self.embeddings[index]
+            start = time.perf_counter()
+            self.field.decode(index, embeddings)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            seconds.append(time.perf_counter() - start)
+        decode_fps = TIMED_FRAMES / sum(seconds[WARM_UP_FRAMES:])
+        return {**{name: float(value) for name, value in self.size_report().items()}, "decode_fps": decode_fps}
+
+    def _source(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
+        return self._frames.batch(indices, self.device)
+
+    def _pair(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Tuple[Tensor, Tensor]:
+        """Prediction and target as [frames, 3, H, W]."""
+        prediction, target = outputs["rgb"], batch["image"].to(self.device)
+        return prediction.permute(0, 3, 1, 2), target.reshape(prediction.shape).permute(0, 3, 1, 2)
+
+    def _stored_embeddings(self, indices: Int[Tensor, "frames"]) -> Tensor:
+        """Embeddings of frames, written to the table anew where training has moved the encoder on."""
+        assert self.embeddings is not None
+        if self._embeddings_stale and self._frames.available:
+            self.embeddings[indices] = self.field.encode(self._source(indices)).detach()
+        return self.embeddings[indices]
+
+    @torch.no_grad()
+    def _refresh_embeddings(self) -> None:
+        if self.embeddings is None or not self._embeddings_stale:
+            return
+        for indices in torch.arange(self._num_frames, device=self.device).split(EMBEDDING_BATCH):
+            self._stored_embeddings(indices)
+        self._embeddings_stale = False
