@@ -1,0 +1,157 @@
+"""What the benchmarks share: fitting a preset to a clip as the trainer does it, and writing result rows."""
+
+import copy
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import numpy as np
+import torch
+from nerfstudio.engine.trainer import Trainer
+
+from method_configs import boosting_nerv as presets
+from nerfstudio_ext.cli.demo import bunny as bunny
+from nerfstudio_ext.engine.metrics import psnr
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclass
+class Row:
+    """One measured figure; `passed` is None where there is no gate."""
+
+    claim: str
+    what: str
+    value: float
+    baseline: Optional[float]
+    unit: str
+    spread: Optional[float]
+    seeds: int
+    gate: Optional[str]
+    passed: Optional[bool]
+
+
+def machine() -> Dict[str, Any]:
+    """What the figures were measured on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": device,
+        "torch": torch.__version__.split("+")[0],
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write_rows(name: str, rows: Sequence[Row]) -> Path:
+    """Write the rows of one benchmark to benchmarks/results/NAME.json, with the command and the machine."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    command = " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
+    text = json.dumps({"command": command, "machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1)
+    path.write_text(text + "\n")
+    return path
+
+
+def trainer_for(preset: str, data: Path, seed: int, steps: int, edit: Callable[[Any], None], device: str) -> Trainer:
+    """A trainer of a preset, set up and not started; nothing it writes is kept."""
+    config = copy.deepcopy(getattr(presets, preset).config)
+    config.vis = "tensorboard"
+    config.data = config.pipeline.datamanager.data = data
+    config.max_num_iterations = steps
+    config.machine.device_type, config.machine.seed = device, seed
+    config.pipeline.datamanager.train_cameras_sampling_seed = seed
+    config.output_dir, config.timestamp = Path(tempfile.mkdtemp()), "run"
+    config.set_experiment_name()
+    edit(config)
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    trainer = config.setup()
+    trainer.setup()
+    return trainer
+
+
+@torch.no_grad()
+def clip_psnr(trainer: Trainer) -> float:
+    """PSNR in dB of every frame as the stored video would decode it, averaged."""
+    model, frames = trainer.pipeline.model.eval(), trainer.pipeline.datamanager.train_dataset.frames
+    model.prepare_eval()
+    values = []
+    for k in range(len(frames)):
+        index = torch.tensor([k], device=model.device)
+        embeddings = None if model.embeddings is None else model.embeddings[index]
+        values.append(float(psnr(model.field.decode(index, embeddings), frames.batch(index, model.device))))
+    return float(np.mean(values))
+
+
+def fit(
+    preset: str,
+    data: Path,
+    seed: int,
+    epochs: int,
+    edit: Callable[[Any], None],
+    evaluate_every: int,
+    device: str = "cpu",
+) -> Dict[str, Any]:
+    """Train as ns-train does and follow the PSNR of the decoded clip.
+
+    Returns:
+        ``curve`` of (epoch, PSNR in dB), ``size`` in stored numbers, ``step_seconds`` as median over training.
+    """
+    probe = trainer_for(preset, data, seed, 1, edit, device)
+    per_epoch = probe.pipeline.datamanager.steps_per_epoch
+    trainer = trainer_for(preset, data, seed, epochs * per_epoch, edit, device)
+    curve, seconds = [], []
+    for step in range(epochs * per_epoch):
+        trainer.pipeline.train()
+        start = time.perf_counter()
+        trainer.train_iteration(step)
+        seconds.append(time.perf_counter() - start)
+        epoch, position = divmod(step + 1, per_epoch)
+        if position == 0 and (epoch % evaluate_every == 0 or epoch == epochs or epoch == 1):
+            curve.append((epoch, clip_psnr(trainer)))
+    return {"curve": curve, "size": trainer.pipeline.model.size_report(), "step_seconds": float(np.median(seconds))}
+
+
+def interleaved_seconds(
+    actions: Dict[str, Callable[[], Any]], repeats: int, warm_up: int = 3
+) -> Dict[str, List[float]]:
+    """Time several actions turn by turn, so that a noisy machine disturbs all of them alike."""
+    times: Dict[str, List[float]] = {name: [] for name in actions}
+    for repeat in range(warm_up + repeats):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if repeat >= warm_up:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def cached(path: Path, key: str, compute: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
+    """Result of a long run, kept in a file beside the working tree's other outputs so that a stopped benchmark goes
+    on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if key not in known:
+        known[key] = compute()
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(known, indent=1))
+        os.replace(partial, path)
+    return known[key]

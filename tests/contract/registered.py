@@ -1,0 +1,21 @@
+"""What the installed suite registers, read from its entry points: importing the host takes ten seconds."""
+
+from importlib.metadata import distribution
+from typing import Dict
+
+PACKAGES = ("nerfstudio_ext", "method_configs", "dataparsers")
+METHOD_GROUP = "nerfstudio.method_configs"
+DATAPARSER_GROUP = "nerfstudio.dataparser_configs"
+
+
+def registered(group: str) -> Dict[str, str]:
+    """Name -> `module:attribute` of one entry-point group; a name given twice raises."""
+    points = [point for point in distribution("nerfstudio-ext").entry_points if point.group == group]
+    names = [point.name for point in points]
+    if len(names) != len(set(names)):
+        raise ValueError(f"{group} registers a name twice: {sorted(names)}")
+    return {point.name: point.value for point in points}
+
+
+METHODS = sorted(registered(METHOD_GROUP))
+DATAPARSERS = sorted(registered(DATAPARSER_GROUP))

@@ -1,0 +1,108 @@
+"""Real but tiny runs of the presets, trained and opened as nerfstudio's own commands do it."""
+
+import copy
+import random
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import torch
+from nerfstudio.configs.method_configs import all_methods
+from nerfstudio.pipelines.base_pipeline import Pipeline
+from nerfstudio.utils import writer
+from nerfstudio.utils.eval_utils import eval_setup
+
+from dataparsers.video_frames import VideoDataParserConfig
+from nerfstudio_ext.engine.trainer import ExtTrainerConfig
+from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModelConfig
+
+FRAMES, HEIGHT, WIDTH = 6, 46, 66
+"""The procedural clip of all runs: even sizes, as mp4 wants them, that no stride divides, so that padding takes part."""
+STEPS = 2
+LEARNED = ("hnerv-boost-tiny", "nerv-boost-tiny")
+"""Presets that the fixture `learned` trains: one that decodes from content, one from time."""
+
+
+@dataclass
+class Run:
+    """A finished training."""
+
+    name: str
+    config_path: Path
+    losses: List[float]
+
+    @property
+    def folder(self) -> Path:
+        return self.config_path.parent
+
+    @property
+    def checkpoint(self) -> Path:
+        (path,) = (self.folder / "nerfstudio_models").iterdir()
+        return path
+
+    def open(self, test_mode: str = "test") -> Pipeline:
+        """The run as ns-eval ("test") or ns-render ("inference") opens it."""
+        return eval_setup(self.config_path, test_mode=test_mode)[1]
+
+
+def tiny_config(
+    name: str, output_dir: Path, data: Optional[Path] = None, device: str = "cpu", steps: int = STEPS
+) -> ExtTrainerConfig:
+    """A preset as registered, on a tiny clip, and with a decoder so narrow that the papers' presets are quick, too."""
+    config = copy.deepcopy(all_methods[name])
+    config.output_dir, config.experiment_name, config.timestamp = output_dir, "clip", "run"
+    config.max_num_iterations = steps
+    config.vis = "tensorboard"
+    config.machine.device_type = device
+    config.pipeline.datamanager.data = data
+    parser, model = config.pipeline.datamanager.dataparser, config.pipeline.model
+    if isinstance(parser, VideoDataParserConfig):
+        parser.procedural_frames, parser.procedural_size = FRAMES, (HEIGHT, WIDTH)
+    if isinstance(model, BoostingNeRVModelConfig):
+        model.width = 8
+    return config
+
+
+def train(config: ExtTrainerConfig) -> Run:
+    """Train to the end, seeded as ns-train seeds."""
+    random.seed(config.machine.seed)
+    np.random.seed(config.machine.seed)
+    torch.manual_seed(config.machine.seed)
+    losses: List[float] = []
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    iteration = trainer.train_iteration
+
+    def noted(step: int) -> Any:
+        result = iteration(step)
+        losses.append(float(result[0]))
+        return result
+
+    trainer.train_iteration = noted
+    try:
+        trainer.train()
+    finally:
+        # Global in nerfstudio: the next training would write into this one's log.
+        writer.EVENT_WRITERS.clear()
+        writer.GLOBAL_BUFFER.clear()
+    return Run(config.method_name, config.get_base_dir() / "config.yml", losses)
+
+
+def parameters(pipeline: Pipeline) -> Dict[str, torch.Tensor]:
+    """Copies of everything that a checkpoint of this pipeline holds, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in pipeline.state_dict().items()}
+
+
+def nearest_frames(pictures: np.ndarray, clip: np.ndarray) -> List[int]:
+    """For each picture, the clip's frame that it has the highest PSNR with; both [frames, height, width, 3], one range."""
+    errors = np.square(pictures[:, None].astype(float) - clip[None].astype(float)).mean(axis=(2, 3, 4))
+    return errors.argmin(axis=1).tolist()
+
+
+def free_port() -> int:
+    """A port of the loopback device that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

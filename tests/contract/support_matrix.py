@@ -1,0 +1,82 @@
+"""Which of nerfstudio's commands work with which method on which device: what test_commands tries and README shows.
+
+``python -m tests.contract.support_matrix`` prints the table for the README.
+"""
+
+from typing import Dict, List
+
+from tests.contract.registered import METHODS
+
+WORKS = "works"
+REFUSES = "refuses"
+"""Ends with one sentence that says why."""
+NOT_APPLICABLE = "not applicable"
+"""Cannot be asked for."""
+
+DEVICES = ("cpu", "cuda")
+
+Column = Dict[str, Dict[str, str]]
+"""Command -> device -> support."""
+
+
+def _everywhere(support: str) -> Dict[str, str]:
+    return {device: support for device in DEVICES}
+
+
+# A video has frames and a screen in space, but neither rays nor a surface.
+_VIDEO: Column = {
+    "ns-train": _everywhere(WORKS),
+    "ns-viewer": _everywhere(WORKS),
+    "ns-eval": _everywhere(WORKS),
+    "ns-render dataset": _everywhere(WORKS),
+    "ns-render camera-path": _everywhere(WORKS),
+    "ns-render interpolate": _everywhere(WORKS),
+    "ns-render spiral": _everywhere(REFUSES),
+    "ns-export cameras": _everywhere(WORKS),
+    "ns-export pointcloud": _everywhere(REFUSES),
+    "ns-export poisson": _everywhere(REFUSES),
+    "ns-export tsdf": _everywhere(REFUSES),
+    "ns-export marching-cubes": _everywhere(REFUSES),
+    "ns-export gaussian-splat": _everywhere(REFUSES),
+}
+
+COMMANDS = tuple(_VIDEO)
+
+_BY_METHOD: Dict[str, Column] = {
+    "nerv": _VIDEO,
+    "nerv-boost": _VIDEO,
+    "e-nerv": _VIDEO,
+    "e-nerv-boost": _VIDEO,
+    "hnerv": _VIDEO,
+    "hnerv-boost": _VIDEO,
+}
+
+
+def support(method: str, command: str, device: str) -> str:
+    """What this preset does with that command; a `-tiny` preset does what its method does.
+
+    Raises:
+        KeyError: The matrix does not know the method.
+    """
+    return _BY_METHOD[method.removesuffix("-tiny")][command][device]
+
+
+def markdown() -> str:
+    """The table as README has it: a row for each command, a column for each method."""
+    methods = [name for name in _BY_METHOD if name in METHODS]
+    rows = [["command", *(f"`{name}`" for name in methods)], ["---", *(":---:" for _ in methods)]]
+    for command in COMMANDS:
+        rows.append([f"`{command}`", *(_cell(method, command) for method in methods)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(method: str, command: str) -> str:
+    working: List[str] = [device.upper() for device in DEVICES if support(method, command, device) == WORKS]
+    if working:
+        return ", ".join(working)
+    refused = any(support(method, command, device) == REFUSES for device in DEVICES)
+    return "refuses" if refused else "–"
+
+
+if __name__ == "__main__":
+    print(markdown())
