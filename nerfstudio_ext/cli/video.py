@@ -37,7 +37,7 @@ class Render:
         model = pipeline.model
         if not isinstance(model, BoostingNeRVModel):
             raise InputError(f"{self.run} was trained with {config.method_name}, which is not a video representation.")
-        source = pipeline.datamanager.train_dataset.frames
+        source = model.frames
         clip = source.info
         if self.side_by_side and not source.available:
             raise InputError(

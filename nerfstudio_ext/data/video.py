@@ -1,6 +1,5 @@
 """Whole frames of one clip as nerfstudio's dataset and data manager serve them."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Tuple, Type
@@ -93,10 +92,10 @@ class VideoDataManager(FullImageDatamanager[VideoDataset]):
         return camera, {**batch, "image": batch["image"][None]}
 
     def next_eval_image(self, step: int) -> Tuple[Cameras, Dict]:
-        # A fixed stride visits the whole clip and leaves the global random state alone.
-        count = len(self.eval_dataset)
-        stride = next(s for s in range(max(1, count // 2 - 1), 2 * count + 2) if math.gcd(s, count) == 1)
-        return self._eval_item((step * stride) % count)
+        # Drawn from the step alone: every interval between evaluations meets the whole clip in time, and the global
+        # random state is left alone.
+        generator = torch.Generator().manual_seed(step)
+        return self._eval_item(int(torch.randint(len(self.eval_dataset), (), generator=generator)))
 
     @property
     def fixed_indices_eval_dataloader(self) -> "EvalFrames":

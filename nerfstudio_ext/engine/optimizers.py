@@ -91,7 +91,8 @@ class Adan(Optimizer):
 
         # The bias correction c of the root is taken out of the fraction: m / (root / c + eps) = c m / (root + c eps).
         correction = (1 - beta3**step) ** 0.5
-        roots = torch._foreach_sqrt(squares)
+        # pow: the vectorised sqrt of the CPU wakes all threads for each tensor, which stalls on a busy machine.
+        roots = torch._foreach_pow(squares, 0.5)
         torch._foreach_add_(roots, correction * group["eps"])
         torch._foreach_addcdiv_(params, means, roots, -lr * correction / (1 - beta1**step))
         torch._foreach_addcdiv_(params, mean_diffs, roots, -lr * correction * beta2 / (1 - beta2**step))

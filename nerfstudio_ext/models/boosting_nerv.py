@@ -70,7 +70,7 @@ class BoostingNeRVModel(ExtModel):
         super().populate_modules()
         metadata = self.kwargs["metadata"]
         clip = metadata["clip"]
-        self._frames: FrameStore = metadata["frames"]
+        self.frames: FrameStore = metadata["frames"]
         self._num_frames: int = clip.num_frames
         layout = FrameLayout(
             clip.height, clip.width, tuple(self.config.strides or choose_strides(clip.height, clip.width))
@@ -82,7 +82,7 @@ class BoostingNeRVModel(ExtModel):
         self.width: int = self.config.width or self._solve_width(build)
         self.field = build(self.width)
         # Convolutions and channel-wise operations of these widths run faster with channels innermost, on CPU and GPU.
-        self.field = self.field.to(memory_format=torch.channels_last)
+        self.field.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         shape = self.field.embedding_shape
         # Viewing and rendering read this table; neither the encoder nor the source video is needed then.
         self.register_buffer("embeddings", None if shape is None else torch.zeros(clip.num_frames, *shape))
@@ -163,7 +163,7 @@ class BoostingNeRVModel(ExtModel):
         """
         index = int(self.frame_indices(camera)[0])
         pictures = {"rgb": self.decode_frame(index)}
-        if self._frames.available:
+        if self.frames.available:
             pictures["gt"] = self._source(torch.tensor([index]))[0]
             pictures["error"] = (pictures["rgb"] - pictures["gt"]).abs().mean(0, keepdim=True)
         return view_screen(camera.to(self.device), pictures)
@@ -205,7 +205,7 @@ class BoostingNeRVModel(ExtModel):
         return {**{name: float(value) for name, value in self.size_report().items()}, "decode_fps": decode_fps}
 
     def _source(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
-        return self._frames.batch(indices, self.device)
+        return self.frames.batch(indices, self.device)
 
     def _pair(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Tuple[Tensor, Tensor]:
         """Prediction and target as [frames, 3, H, W]."""
@@ -215,7 +215,7 @@ class BoostingNeRVModel(ExtModel):
     def _stored_embeddings(self, indices: Int[Tensor, "frames"]) -> Tensor:
         """Embeddings of frames, written to the table anew where training has moved the encoder on."""
         assert self.embeddings is not None
-        if self._embeddings_stale and self._frames.available:
+        if self._embeddings_stale and self.frames.available:
             self.embeddings[indices] = self.field.encode(self._source(indices)).detach()
         return self.embeddings[indices]
 

@@ -77,7 +77,9 @@ class ExtPipeline(VanillaPipeline):
         self.model.to(device)
         if world_size > 1:
             devices = [local_rank] if torch.device(device).type == "cuda" else None
-            wrapped = DistributedDataParallel(self._model, device_ids=devices, find_unused_parameters=True)
+            wrapped = DistributedDataParallel(
+                self._model, device_ids=devices, find_unused_parameters=True, broadcast_buffers=False
+            )
             self._model = cast(Model, wrapped)
             dist.barrier(device_ids=devices)
 

@@ -53,7 +53,7 @@ class AffineConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tuple[Tensor, ...]:
         x, scale, shift, weight = ctx.saved_tensors
         channels_out = weight.shape[0]
-        grad_x, grad_scaled, grad_bias = torch.ops.aten.convolution_backward(
+        grad_x, grad_scaled, grad_bias = torch.ops.aten.convolution_backward(  # pyright: ignore[reportCallIssue]
             grad, x, _scaled(weight, scale), [channels_out], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True] * 3
         )
         # Gradient that each tap's response to the shift meets: all, less the ring pixels where the tap lies outside.

@@ -5,7 +5,7 @@ Boosting-NeRV sections 3.2 (temporal-aware affine transform, TAT) and 3.3 (sinus
 """
 
 from itertools import pairwise
-from typing import Callable, Dict, Literal, Tuple
+from typing import Callable, Dict, Literal, Tuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +69,7 @@ def affine_conv(
     """A 3x3 convolution of a scaled and shifted input; a single frame, the usual case, takes the fused form."""
     if len(x) > 1:
         return conv(affine(x, scale, shift))
-    return AffineConv.apply(x, scale[0], shift[0], conv.weight, conv.bias)
+    return cast(Tensor, AffineConv.apply(x, scale[0], shift[0], conv.weight, conv.bias))
 
 
 class TATResidual(nn.Module):
@@ -89,8 +89,10 @@ class TATResidual(nn.Module):
     def forward(
         self, x: Float[Tensor, "frames channels height width"], z: Float[Tensor, "frames condition"]
     ) -> Float[Tensor, "frames channels height width"]:
-        y = F.gelu(affine_conv(x, *self.affine_in(z), self.conv_in))
-        return x + affine_conv(y, *self.affine_out(z), self.conv_out)
+        scale, shift = self.affine_in(z)
+        y = F.gelu(affine_conv(x, scale, shift, self.conv_in))
+        scale, shift = self.affine_out(z)
+        return x + affine_conv(y, scale, shift, self.conv_out)
 
 
 class InstanceModulation(nn.Module):

@@ -136,7 +136,7 @@ class VideoSource(Source):
 
         self.num_damaged = 0
         container, stream = self._open()
-        # Not frame threads: closing a decoder that still works ahead waits, under the GIL, for threads that want the GIL.
+        # Not frame threads: closing a decoder that works ahead waits, under the GIL, for threads that want the GIL.
         stream.thread_type = "SLICE"
         with container:
             packets = container.demux(stream)
