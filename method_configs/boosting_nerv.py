@@ -53,7 +53,7 @@ e_nerv_field = replace(
 
 # The -tiny presets: frames of at most 320 pixels, decoders of at most a fifth of a million numbers, stems to match.
 TINY_MAX_SIDE = 320
-TINY_EPOCHS = 25
+TINY_EPOCHS = 20
 
 
 def _presets(

@@ -22,6 +22,7 @@ class Command:
     """
 
     def __init__(self, arguments: List[str], folder: Path, environment: Optional[dict] = None) -> None:
+        self.folder = folder
         self._log = folder / f"{arguments[0]}.log"
         program = Path(sys.executable).parent / arguments[0]
         # Wide lines, one thread: what is printed stays in one piece, and the tests' machine responsive.

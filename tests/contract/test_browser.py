@@ -40,7 +40,8 @@ class Watcher:
 
     def control(self, label: str):
         """Input field of the control with this label."""
-        return self.page.locator(f'xpath=//label[text()="{label}"]/ancestor::div[.//input][1]//input').first
+        fields = self.page.locator(f'xpath=//label[text()="{label}"]/ancestor::div[.//input][1]//input')
+        return fields.locator("visible=true").first  # other tabs have controls of the same names
 
     def set(self, label: str, value: str) -> None:
         field = self.control(label)
@@ -59,6 +60,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.browser
+@pytest.mark.extra("playwright")
 def test_training_in_the_viewer(chromium: str, learned: Callable[[str], Run], tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
