@@ -144,14 +144,23 @@ def interleaved_seconds(
     return times
 
 
+def spread(values: Sequence[float]) -> Optional[float]:
+    """Standard deviation over seeds; None for a single one."""
+    return round(float(np.std(values, ddof=1)), 2) if len(values) > 1 else None
+
+
+def kept(path: Path) -> Dict[str, Any]:
+    """Results of the long runs that have ended."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def cached(path: Path, key: str, compute: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
-    """Result of a long run, kept in a file beside the working tree's other outputs so that a stopped benchmark goes
-    on."""
+    """Result of a long run, computed unless it is kept already; the file is replaced whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = kept(path)
     if key not in known:
         known[key] = compute()
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(known, indent=1))
+        partial.write_text(json.dumps(known, indent=1) + "\n")
         os.replace(partial, path)
     return known[key]

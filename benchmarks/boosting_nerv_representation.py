@@ -2,7 +2,8 @@
 parity).
 
 Run from the repository's root:  python -m benchmarks.boosting_nerv_representation
-Each of the runs is kept in outputs/benchmarks as it ends; a stopped benchmark goes on where it was.
+Each run is kept in benchmarks/runs as it ends: a stopped benchmark goes on where it was, and `--rows-only` writes the
+rows of the seeds that are there.
 """
 
 import argparse
@@ -12,13 +13,25 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import torch
 
-from benchmarks._harness import ROOT, Row, bunny, cached, fit, interleaved_seconds, trainer_for, write_rows
+from benchmarks._harness import (
+    ROOT,
+    Row,
+    bunny,
+    cached,
+    fit,
+    interleaved_seconds,
+    kept,
+    spread,
+    trainer_for,
+    write_rows,
+)
 
 FRAMES, EPOCHS = 32, 40
 BUDGET = 199_305
 """Stored numbers of the card's reference HNeRV-Boost (width 24): 125,577 decoder and 73,728 embedding."""
 PAIRS = {"hnerv": 0.7, "nerv": 1.5, "e_nerv": 0.0}
 """Baseline stem and the gain in dB that the card asks of its boosted form."""
+MAIN = [variant for stem in PAIRS for variant in (f"{stem}_boost", stem)]
 OFFICIAL = {"hnerv_boost": 25.9, "hnerv_47": 24.5}
 """PSNR of the official networks and recipe in this very setting (method card section 9)."""
 
@@ -53,9 +66,13 @@ def run(variant: str, seed: int, epochs: int) -> Dict[str, Any]:
     return fit(VARIANTS[variant][0], bunny(), seed, epochs, edit_for(variant, epochs), evaluate_every=4)
 
 
-def final(runs: List[Dict[str, Any]]) -> np.ndarray:
-    """Last PSNR of every seed."""
-    return np.array([run["curve"][-1][1] for run in runs])
+Runs = Dict[int, Dict[str, Any]]
+"""Fits of one variant by seed."""
+
+
+def final(runs: Runs, seeds: List[int]) -> np.ndarray:
+    """Last PSNR of these seeds."""
+    return np.array([runs[seed]["curve"][-1][1] for seed in seeds])
 
 
 def epochs_to_reach(run: Dict[str, Any], level: float) -> float:
@@ -69,14 +86,34 @@ def epochs_to_reach(run: Dict[str, Any], level: float) -> float:
     return float("inf")
 
 
-def gain_row(claim: str, what: str, ours: np.ndarray, base: np.ndarray, gate: float, strict: bool = False) -> Row:
-    """Mean difference over seeds, with the gate it must meet."""
-    gain = ours - base
+def gain_row(claim: str, what: str, ours: Runs, base: Runs, gate: float, strict: bool = False) -> List[Row]:
+    """Mean PSNR of both, and the gate that their difference must meet; nothing where no seed has both."""
+    seeds = sorted(ours.keys() & base.keys())
+    if not seeds:
+        return []
+    gain = final(ours, seeds) - final(base, seeds)
     passed = bool(gain.mean() > gate if strict else gain.mean() >= gate)
-    return Row(
-        claim, what, round(float(ours.mean()), 2), round(float(base.mean()), 2), "dB",
-        round(float(gain.std(ddof=1)), 2), len(gain), f"gain {'>' if strict else '>='} {gate} dB", passed,
-    )  # fmt: skip
+    values = [round(float(final(runs, seeds).mean()), 2) for runs in (ours, base)]
+    gate_text = f"gain {'>' if strict else '>='} {gate} dB"
+    return [Row(claim, what, *values, "dB", spread(gain), len(seeds), gate_text, passed)]
+
+
+def convergence_rows(stem: str, ours: Runs, base: Runs, epochs_in_all: int) -> List[Row]:
+    """How soon the boosted form passes what its baseline ends at, in epochs and in time."""
+    seeds = sorted(ours.keys() & base.keys())
+    if not seeds:
+        return []
+    name = f"{stem.replace('_', '-')}-boost"
+    epochs = np.array([epochs_to_reach(ours[seed], base[seed]["curve"][-1][1]) for seed in seeds])
+    half = bool(epochs.mean() <= epochs_in_all / 2)
+    share = float(epochs.mean()) * step_time_ratio(stem) / epochs_in_all
+    what = f"{name} passes its baseline's final PSNR"
+    return [
+        Row("boosting-nerv/2", f"epoch at which {what}", round(float(epochs.mean()), 1), float(epochs_in_all),
+            "epochs", spread(epochs), len(seeds), "at most half", half),
+        Row("boosting-nerv/2", f"training time after which {what}, over the baseline's whole training",
+            round(share, 2), 1.0, "share", None, len(seeds), None, None),
+    ]  # fmt: skip
 
 
 def step_time_ratio(stem: str) -> float:
@@ -95,50 +132,42 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rows-only", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    store = ROOT / "outputs" / "benchmarks" / f"representation_{arguments.epochs}.json"
-    runs: Dict[str, List[Dict[str, Any]]] = {variant: [] for variant in VARIANTS}
-    main_first = sorted(VARIANTS, key=lambda variant: variant not in [*PAIRS, *(f"{stem}_boost" for stem in PAIRS)])
-    for variants in (main_first[: 2 * len(PAIRS)], main_first[2 * len(PAIRS) :]):
+    store = ROOT / "benchmarks" / "runs" / f"representation_{arguments.epochs}.json"
+    runs: Dict[str, Runs] = {variant: {} for variant in VARIANTS}
+    for variants in (MAIN, [variant for variant in VARIANTS if variant not in MAIN]):
         for seed in range(arguments.seeds):
             for variant in variants:
-                result = cached(store, f"{variant}/{seed}", partial(run, variant, seed, arguments.epochs))
-                runs[variant].append(result)
+                key = f"{variant}/{seed}"
+                if arguments.rows_only and key not in kept(store):
+                    continue
+                result = cached(store, key, partial(run, variant, seed, arguments.epochs))
+                runs[variant][seed] = result
                 print(f"seed {seed} {variant}: {result['curve'][-1][1]:.2f} dB, {result['size']}", flush=True)
 
-    rows = []
+    rows: List[Row] = []
     for stem, gate in PAIRS.items():
         ours, base = runs[f"{stem}_boost"], runs[stem]
-        label = f"{stem.replace('_', '-')}-boost against {stem.replace('_', '-')}, equal stored numbers"
-        rows.append(gain_row("boosting-nerv/1", label, final(ours), final(base), gate, strict=gate == 0))
-        epochs = np.array([epochs_to_reach(o, b["curve"][-1][1]) for o, b in zip(ours, base)])
-        rows.append(
-            Row("boosting-nerv/2", f"epochs until {stem.replace('_', '-')}-boost passes its baseline's final PSNR",
-                round(float(epochs.mean()), 1), float(arguments.epochs), "epochs", round(float(epochs.std(ddof=1)), 1),
-                len(epochs), "at most half", bool(epochs.mean() <= arguments.epochs / 2))
-        )  # fmt: skip
-        ratio = step_time_ratio(stem)
-        share = float(epochs.mean()) * ratio / arguments.epochs
-        rows.append(
-            Row("boosting-nerv/2", f"wall time until {stem.replace('_', '-')}-boost passes its baseline's final PSNR, "
-                f"as share of the baseline's whole training (a boosted step takes {ratio:.2f} of a baseline step)",
-                round(share, 2), 1.0, "share", None, len(epochs), None, None)
-        )  # fmt: skip
-    boost = final(runs["hnerv_boost"])
-    rows.append(gain_row("boosting-nerv/3", "hnerv-boost against the same without TAT, wider to the same size",
-                         boost, final(runs["hnerv_boost_no_tat"]), 0.3))  # fmt: skip
-    rows.append(
-        gain_row("boosting-nerv/4", "hnerv-boost with sin against GELU", boost, final(runs["hnerv_boost_gelu"]), 0.2)
-    )
+        name = stem.replace("_", "-")
+        what = f"{name}-boost against {name}, equal stored numbers"
+        rows += gain_row("boosting-nerv/1", what, ours, base, gate, strict=gate == 0)
+        rows += convergence_rows(stem, ours, base, arguments.epochs)
+    boost = runs["hnerv_boost"]
+    what = "hnerv-boost against the same without TAT, wider to the same size"
+    rows += gain_row("boosting-nerv/3", what, boost, runs["hnerv_boost_no_tat"], 0.3)
+    rows += gain_row("boosting-nerv/4", "hnerv-boost with sin against GELU", boost, runs["hnerv_boost_gelu"], 0.2)
     for variant, official in OFFICIAL.items():
-        ours = final(runs[variant])
-        rows.append(
-            Row("boosting-nerv/parity", f"{variant.replace('_', '-')} against the official network, one setting",
-                round(float(ours.mean()), 2), official, "dB", round(float(ours.std(ddof=1)), 2), len(ours),
-                ">= official - 0.2 dB", bool(ours.mean() >= official - 0.2))
-        )  # fmt: skip
+        ours = runs[variant]
+        if ours:
+            values = final(ours, sorted(ours))
+            what = f"{variant.replace('_', '-')} against the official network, one setting"
+            rows.append(
+                Row("boosting-nerv/parity", what, round(float(values.mean()), 2), official, "dB", spread(values),
+                    len(values), ">= official - 0.2 dB", bool(values.mean() >= official - 0.2))
+            )  # fmt: skip
     print(write_rows("boosting_nerv_representation", rows))
 
 
