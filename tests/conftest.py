@@ -4,6 +4,7 @@ import importlib.util
 import os
 import random
 import shutil
+import signal
 from pathlib import Path
 from typing import Callable, Dict, Tuple
 
@@ -17,6 +18,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 # Tiny networks gain nothing from more, and the suite shares its machine.
 torch.set_num_threads(min(2, os.cpu_count() or 1))
+# A suite started in the background inherits an ignored Ctrl-C, and so would the commands that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
