@@ -52,15 +52,17 @@ class FrameControls(nn.Module):
         self._time_slider.gui_handle.on_update(self._time_moved)
 
     def _frame_moved(self, slider: ViewerSlider) -> None:
-        if self._time_slider is not None:
+        # A Time slider that already shows this frame stays where it is: perhaps a person is dragging it.
+        if self._time_slider is not None and self._frame_of_time() != slider.value:
             self._time_slider.value = slider.value / (self._num_frames - 1)
 
     def _time_moved(self, event) -> None:
         # Only a person's move counts: our own updates come back here late, when the frame may have moved on.
-        if event.client_id is not None:
-            frame = round(self._time_slider.value * (self._num_frames - 1))
-            if frame != self.frame.value:
-                self.frame.value = frame
+        if event.client_id is not None and self._frame_of_time() != self.frame.value:
+            self.frame.value = self._frame_of_time()
+
+    def _frame_of_time(self) -> int:
+        return round(self._time_slider.value * (self._num_frames - 1))
 
     def _play_toggled(self, checkbox: ViewerCheckbox) -> None:
         if checkbox.value:

@@ -17,6 +17,7 @@ from nerfstudio_ext.video.affine_conv import AffineConv
 ActivationName = Literal["sin", "gelu"]
 ModulationName = Literal["none", "instance", "tat"]
 
+INSTANCE_EPSILON = 1e-5
 ACTIVATIONS: Dict[str, Callable[[Tensor], Tensor]] = {"sin": torch.sin, "gelu": F.gelu}
 
 
@@ -106,7 +107,10 @@ class InstanceModulation(nn.Module):
         self, x: Float[Tensor, "frames channels height width"], z: Float[Tensor, "frames condition"]
     ) -> Float[Tensor, "frames channels height width"]:
         scale, shift = self.head(z).chunk(2, dim=-1)
-        return affine(F.instance_norm(x), scale, shift)
+        # By hand: the gradient of torch's instance_norm is wrong on CPU where channels are innermost in memory (2.7.1).
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0)
+        scale = scale * torch.rsqrt(variance + INSTANCE_EPSILON)
+        return affine(x, scale, shift - mean * scale)
 
 
 class UpsampleBlock(nn.Module):

@@ -1,5 +1,6 @@
 """The six networks against their plain twins, and against every published size."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -175,3 +176,19 @@ def test_the_encoder_is_not_stored():
     assert encoder == pytest.approx(0.21e6, rel=0.02)
     assert field.num_decoder_parameters() + encoder == sum(p.numel() for p in field.parameters())
     assert field.embedding_shape == (16, 9, 16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_layout_changes_nothing(kind):
+    """Channels innermost, as the model runs it, gives the same frames and gradients as torch's default layout."""
+    plain, _ = pair(kind)
+    innermost = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    frames, weights = torch.rand(2, 1, 3, HEIGHT, WIDTH, dtype=torch.float64)
+    gradients = []
+    for field, layout in ((plain, torch.contiguous_format), (innermost, torch.channels_last)):
+        embeddings = None if field.encoder is None else field.encode(frames.contiguous(memory_format=layout))
+        decoded = field.decode(torch.tensor([1]), embeddings)
+        (decoded.contiguous(memory_format=layout) * weights.contiguous(memory_format=layout)).sum().backward()
+        gradients.append({name: p.grad for name, p in field.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, name=name: f"{name}: {text}")
