@@ -6,6 +6,7 @@ each other, and the time that the viewer hands to the model stays the single tru
 
 import threading
 import time
+from typing import Optional
 
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerControl, ViewerSlider
@@ -38,7 +39,8 @@ class FrameControls(nn.Module):
         super().__init__()
         self._num_frames = num_frames
         self._fps = fps
-        self._time_slider = None
+        self._time_slider: Optional[ViewerSlider] = None
+        self._stop: Optional[threading.Event] = None
         if num_frames > 1:
             self.frame = ViewerSlider(
                 "Frame", 0, 0, num_frames - 1, 1, cb_hook=self._frame_moved, hint="Frame of the clip, from 0"
@@ -62,14 +64,17 @@ class FrameControls(nn.Module):
             self.frame.value = self._frame_of_time()
 
     def _frame_of_time(self) -> int:
+        assert self._time_slider is not None
         return round(self._time_slider.value * (self._num_frames - 1))
 
     def _play_toggled(self, checkbox: ViewerCheckbox) -> None:
+        if self._stop is not None:
+            self._stop.set()
         if checkbox.value:
-            threading.Thread(target=self._play, daemon=True).start()
+            self._stop = threading.Event()
+            threading.Thread(target=self._play, args=(self._stop,), daemon=True).start()
 
-    def _play(self) -> None:
+    def _play(self, stop: threading.Event) -> None:
         start, first = time.monotonic(), int(self.frame.value)
-        while self.play.value:
-            time.sleep(1 / min(self._fps, PLAYBACK_HZ))
+        while not stop.wait(1 / min(self._fps, PLAYBACK_HZ)):
             self.frame.value = (first + int((time.monotonic() - start) * self._fps)) % self._num_frames

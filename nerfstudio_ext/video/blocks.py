@@ -68,7 +68,8 @@ def affine_conv(
     conv: nn.Conv2d,
 ) -> Float[Tensor, "frames channels_out height width"]:
     """A 3x3 convolution of a scaled and shifted input; a single frame, the usual case, takes the fused form."""
-    if len(x) > 1:
+    # Under autocast the predicted scale is narrower than the weights, and the fused form cannot mix the two.
+    if len(x) > 1 or scale.dtype != conv.weight.dtype:
         return conv(affine(x, scale, shift))
     return cast(Tensor, AffineConv.apply(x, scale[0], shift[0], conv.weight, conv.bias))
 

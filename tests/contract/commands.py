@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Callable, List, Optional
 
-PATIENCE = 150.0
+PATIENCE = 250.0
 """Seconds: importing nerfstudio alone takes ten, on a busy machine several times that."""
 
 

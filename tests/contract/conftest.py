@@ -10,6 +10,7 @@ import torch
 from nerfstudio.pipelines.base_pipeline import Pipeline
 
 from nerfstudio_ext.engine.host import ensure_ffmpeg
+from tests.contract.offline import network_blocked
 from tests.contract.runs import Run, tiny_config, train
 
 
@@ -22,9 +23,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def _offline() -> Iterator[None]:
+    """No contract test may reach for the network."""
+    with network_blocked() as tried:
+        yield
+    assert not tried
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Where a test trains and opens runs. nerfstudio's commands take CUDA when it is there, so for "cpu" it is hidden."""
+    """Where a test trains and opens runs; nerfstudio's commands take CUDA when it is there, so "cpu" hides it."""
     if request.param == "cpu":
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     yield request.param
@@ -83,7 +92,9 @@ def exporter() -> ModuleType:
     try:
         from nerfstudio.scripts import exporter
     except ImportError as error:
-        message = f"ns-export cannot start here: {error} (Debian: apt-get install libgl1 libopengl0 libegl1 libusb-1.0-0)"
+        message = (
+            f"ns-export cannot start here: {error} (Debian: apt-get install libgl1 libopengl0 libegl1 libusb-1.0-0)"
+        )
         if os.environ.get("NS_EXT_REQUIRE_BROWSER"):
             pytest.fail(message)
         pytest.skip(message)

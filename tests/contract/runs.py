@@ -19,7 +19,7 @@ from nerfstudio_ext.engine.trainer import ExtTrainerConfig
 from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModelConfig
 
 FRAMES, HEIGHT, WIDTH = 6, 46, 66
-"""The procedural clip of all runs: even sizes, as mp4 wants them, that no stride divides, so that padding takes part."""
+"""The procedural clip of all runs: even sizes, as mp4 wants, that no stride divides, so that padding takes part."""
 STEPS = 2
 LEARNED = ("hnerv-boost-tiny", "nerv-boost-tiny")
 """Presets that the fixture `learned` trains: one that decodes from content, one from time."""
@@ -96,7 +96,7 @@ def parameters(pipeline: Pipeline) -> Dict[str, torch.Tensor]:
 
 
 def nearest_frames(pictures: np.ndarray, clip: np.ndarray) -> List[int]:
-    """For each picture, the clip's frame that it has the highest PSNR with; both [frames, height, width, 3], one range."""
+    """For each picture, the clip's frame of highest PSNR; both [frames, height, width, 3] in one range."""
     errors = np.square(pictures[:, None].astype(float) - clip[None].astype(float)).mean(axis=(2, 3, 4))
     return errors.argmin(axis=1).tolist()
 

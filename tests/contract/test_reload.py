@@ -38,7 +38,7 @@ def change_checkpoint(run: Path, change: Callable[[Dict], None]) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_opens_as_it_was_saved(name: str, device: str, trained: GetRun) -> None:
     run = trained(name, device)
-    config, pipeline, path, step = eval_setup(run.config_path)
+    _, pipeline, path, step = eval_setup(run.config_path)
     assert (path, step) == (run.checkpoint, STEPS - 1)
     saved = torch.load(path, map_location="cpu")["pipeline"]
     loaded = parameters(pipeline)

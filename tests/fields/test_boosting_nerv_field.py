@@ -21,6 +21,16 @@ FIELDS = {
 }
 TIME_ONLY = [kind for kind in KINDS if not kind.startswith("hnerv")]
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Networks as small as these only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # Small stems for quick tests, in the field's words and in the twin's.
 SMALL_FIELD = dict(
     stem_hidden=20, token_width=16, lower_width=6, condition_hidden=12, condition_width=10, encoder_width=8
@@ -67,13 +77,17 @@ def decode(network, indices, frames):
 
 
 @pytest.mark.parametrize("kind, f", [*((kind, 14) for kind in KINDS), ("e-nerv", 16), ("hnerv-boost", 17)])
-def test_outputs_and_gradients_equal_the_plain_twin(kind, f):
+@pytest.mark.parametrize("indices", [[3], [3, 1]], ids=["frame", "batch"])
+def test_outputs_and_gradients_equal_the_plain_twin(kind, f, indices):
+    """The field runs with channels innermost, as the model runs it; the twin in torch's default layout."""
     field, twin = pair(kind, f)
-    frames = torch.rand(2, 3, HEIGHT, WIDTH, dtype=torch.float64)
-    weight = torch.randn(2, 3, HEIGHT, WIDTH, dtype=torch.float64)
-    indices = torch.tensor([3, 1])
-    ours, theirs = decode(field, indices, frames), decode(twin, indices, frames)
-    assert ours.shape == (2, 3, HEIGHT, WIDTH)
+    field = field.to(memory_format=torch.channels_last)
+    frames = torch.rand(len(indices), 3, HEIGHT, WIDTH, dtype=torch.float64)
+    weight = torch.randn(frames.shape, dtype=torch.float64)
+    indices = torch.tensor(indices)
+    ours = decode(field, indices, frames.contiguous(memory_format=torch.channels_last))
+    theirs = decode(twin, indices, frames)
+    assert ours.shape == frames.shape
     assert ours.std() > 1e-3
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     (ours * weight).sum().backward()
@@ -127,9 +141,36 @@ def test_only_hybrid_networks_encode(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_that_move_to_half_a_device_keep_their_code(kind):
-    """Time codes are buffers: they travel with the weights and lie in the checkpoint's keys."""
+def test_codes_travel_with_the_weights(kind):
+    """A stored video brings its time codes along; no other machine computes them anew."""
     assert "time_code" in small_field(kind).state_dict()
+    assert ("stem.space_code" in small_field(kind).state_dict()) == kind.startswith("e-nerv")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wider_network_is_never_smaller(kind):
+    """What the search for a width relies on; E-NeRV saves a projection where width and tokens agree."""
+    tokens = FIELDS[kind].token_width
+    layout = FrameLayout(720, 1280, (5, 2, 2, 2, 2))
+    with torch.device("meta"):
+        fields = [
+            FIELDS[kind].setup(layout=layout, num_frames=1, width=w)
+            for w in (4, 5, 12, 13, *range(tokens - 1, tokens + 2))
+        ]
+    sizes = [field.num_decoder_parameters() for field in fields]
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_trains_under_autocast(kind):
+    """Mixed precision may be asked for on the command line: close to full precision, and gradients arrive."""
+    field, frames, indices = small_field(kind), torch.rand(1, 3, HEIGHT, WIDTH), torch.tensor([2])
+    expected = decode(field, indices, frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded = decode(field, indices, frames)
+    torch.testing.assert_close(decoded.float(), expected, rtol=0, atol=0.05)
+    decoded.float().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in field.parameters())
 
 
 BUNNY, UVG, SHAKE = (720, 1280, 132), (1080, 1920, 600), (1080, 1920, 300)

@@ -27,10 +27,11 @@ def zero(module):
         nn.init.zeros_(p)
 
 
-def gradcheck(module, channels):
+def gradcheck(module, channels, frames=2):
     """Analytic against numerical gradients, of the inputs and of every parameter, in float64."""
     module = module.double()
-    x, z = (t.requires_grad_() for t in features(channels, size=(2, 3), frames=2, dtype=torch.float64))
+    x, z = features(channels, size=(2, 3), frames=frames, dtype=torch.float64)
+    x, z = x.contiguous(memory_format=torch.channels_last).requires_grad_(), z.requires_grad_()
     names = [name for name, _ in module.named_parameters()]
 
     def call(x, z, *parameters):
@@ -64,9 +65,10 @@ class TestAffine:
 
 
 class TestTATResidual:
-    def test_numbers(self):
+    @pytest.mark.parametrize("frames", [1, 2])
+    def test_numbers(self, frames):
         block = TATResidual(4, CONDITION)
-        x, z = features()
+        x, z = features(frames=frames)
         (scale_in, shift_in), (scale_out, shift_out) = block.affine_in(z), block.affine_out(z)
         y = x * scale_in[:, :, None, None] + shift_in[:, :, None, None]
         y = F.conv2d(y, block.conv_in.weight, block.conv_in.bias, padding=1)
@@ -101,8 +103,9 @@ class TestTATResidual:
         expected = 2 * (9 * channels**2 + channels) + 4 * (32 * 32 + 32) + 4 * (32 * channels + channels)
         assert sum(p.numel() for p in TATResidual(channels, 32).parameters()) == expected
 
-    def test_gradcheck(self):
-        assert gradcheck(TATResidual(3, CONDITION), 3)
+    @pytest.mark.parametrize("frames", [1, 2])
+    def test_gradcheck(self, frames):
+        assert gradcheck(TATResidual(3, CONDITION), 3, frames)
 
 
 class TestInstanceModulation:
