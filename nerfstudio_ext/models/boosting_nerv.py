@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -88,6 +89,12 @@ class BoostingNeRVModel(ExtModel):
         self.register_buffer("embeddings", None if shape is None else torch.zeros(clip.num_frames, *shape))
         self._embeddings_stale = False
         self._last_decoded: Optional[Tuple[int, Tensor]] = None
+        size = self.size_report()
+        CONSOLE.print(
+            f"{clip.num_frames} frames of {clip.width}x{clip.height}, strides {' '.join(map(str, layout.strides))}, "
+            f"width {self.width}: {size['num_stored']:,} numbers ({size['num_decoder']:,} decoder, "
+            f"{size['num_embeddings']:,} embeddings)"
+        )
         self.frame_controls = FrameControls(clip.num_frames, clip.fps)
 
     def _solve_width(self, build: Callable[[int], BoostingNeRVField]) -> int:
@@ -112,6 +119,11 @@ class BoostingNeRVModel(ExtModel):
         """Stored numbers: decoder, embeddings and both together (the encoder is never stored)."""
         decoder, embeddings = self.field.num_decoder_parameters(), self._num_embedding_values(self.field)
         return {"num_decoder": decoder, "num_embeddings": embeddings, "num_stored": decoder + embeddings}
+
+    def load_state_dict(self, *args, **kwargs):
+        """Load weights, and forget the frame that the old ones decoded."""
+        self._last_decoded = None
+        return super().load_state_dict(*args, **kwargs)
 
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
         return {"field": list(self.field.parameters())}
