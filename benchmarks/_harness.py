@@ -25,11 +25,11 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclass
 class Row:
-    """One measured figure; `passed` is None where there is no gate."""
+    """One measured figure; `value` is None where it was not reached, `passed` where there is no gate."""
 
     claim: str
     what: str
-    value: float
+    value: Optional[float]
     baseline: Optional[float]
     unit: str
     spread: Optional[float]
@@ -63,7 +63,9 @@ def write_rows(name: str, rows: Sequence[Row]) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     command = " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
-    text = json.dumps({"command": command, "machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1)
+    text = json.dumps(
+        {"command": command, "machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1, allow_nan=False
+    )
     path.write_text(text + "\n")
     return path
 

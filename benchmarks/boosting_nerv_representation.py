@@ -98,6 +98,11 @@ def gain_row(claim: str, what: str, ours: Runs, base: Runs, gate: float, strict:
     return [Row(claim, what, *values, "dB", spread(gain), len(seeds), gate_text, passed)]
 
 
+def what_of(name: str) -> str:
+    """What the rows on convergence tell."""
+    return f"{name} passes its baseline's final PSNR"
+
+
 def convergence_rows(stem: str, ours: Runs, base: Runs, epochs_in_all: int) -> List[Row]:
     """How soon the boosted form passes what its baseline ends at, in epochs and in time."""
     seeds = sorted(ours.keys() & base.keys())
@@ -105,9 +110,12 @@ def convergence_rows(stem: str, ours: Runs, base: Runs, epochs_in_all: int) -> L
         return []
     name = f"{stem.replace('_', '-')}-boost"
     epochs = np.array([epochs_to_reach(ours[seed], base[seed]["curve"][-1][1]) for seed in seeds])
+    if not np.isfinite(epochs).all():  # some seed never does; a mean would hide it
+        what = f"epoch at which {what_of(name)}"
+        return [Row("boosting-nerv/2", what, None, epochs_in_all, "epochs", None, len(seeds), "at most half", False)]
     half = bool(epochs.mean() <= epochs_in_all / 2)
     share = float(epochs.mean()) * step_time_ratio(stem) / epochs_in_all
-    what = f"{name} passes its baseline's final PSNR"
+    what = what_of(name)
     return [
         Row("boosting-nerv/2", f"epoch at which {what}", round(float(epochs.mean()), 1), float(epochs_in_all),
             "epochs", spread(epochs), len(seeds), "at most half", half),
