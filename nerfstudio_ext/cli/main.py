@@ -22,6 +22,7 @@ COMMANDS: Dict[str, str] = {
     "doctor": "nerfstudio_ext.cli.doctor:Doctor",
     "list": "nerfstudio_ext.cli.listing:ListRegistered",
     "run relocate": "nerfstudio_ext.cli.runs:Relocate",
+    "video compress": "nerfstudio_ext.cli.compress:Compress",
     "video render": "nerfstudio_ext.cli.video:Render",
 }
 """What the user types, one word or group and verb, and the class that does it."""

@@ -60,6 +60,8 @@ class ExtTrainer(Trainer):
             self.use_grad_scaler = False
             self.grad_scaler = GradScaler(enabled=False)
         self.guard: Optional[DivergenceGuard] = None
+        self.resume_command: Optional[str] = None
+        """Command that goes on with this run, where another one than ns-train started it."""
         self._total_steps = 0
         self._last_step: Optional[int] = None
         self._saved_step: Optional[int] = None
@@ -208,6 +210,8 @@ class ExtTrainer(Trainer):
 
     def _resume_command(self) -> str:
         """The command that goes on with this run: the one that started it, if that was ns-train, plus --load-dir."""
+        if self.resume_command is not None:
+            return self.resume_command
         folder = str(self.checkpoint_dir)
         arguments = sys.argv[1:]
         if os.path.basename(sys.argv[0]).startswith("ns-train") and self.config.method_name in arguments[:1]:

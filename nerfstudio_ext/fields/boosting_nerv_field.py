@@ -1,12 +1,13 @@
 """The networks of NeRV, E-NeRV, HNeRV and their boosted forms: a frame index (and an embedding) to a whole frame."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Optional, Tuple, Type
+from typing import Dict, Literal, Optional, Tuple, Type
 
 import torch
 from jaxtyping import Float, Int
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 from nerfstudio_ext.video.blocks import ActivationName, ModulationName, Sequential1x1, UpsampleBlock
 from nerfstudio_ext.video.encoder import ConvNeXtEncoder
@@ -133,8 +134,11 @@ class BoostingNeRVField(nn.Module):
 
     def num_decoder_parameters(self) -> int:
         """Numbers that a stored video needs besides its embeddings: everything trainable except the encoder."""
-        total = sum(p.numel() for p in self.parameters())
-        return total - (0 if self.encoder is None else sum(p.numel() for p in self.encoder.parameters()))
+        return sum(p.numel() for p in self.decoder_parameters().values())
+
+    def decoder_parameters(self) -> Dict[str, Parameter]:
+        """What a stored video holds, by name in a fixed order: everything trainable except the encoder."""
+        return {name: p for name, p in self.named_parameters() if not name.startswith("encoder.")}
 
     def encode(
         self, frames: Float[Tensor, "frames 3 height width"]
@@ -165,3 +169,11 @@ class BoostingNeRVField(nn.Module):
         for block in self.blocks:
             x = block(x, z)
         return 0.5 * torch.tanh(self.layout.crop(self.head(x))) + 0.5
+
+    def forward(
+        self,
+        indices: Int[Tensor, "frames"],
+        embeddings: Optional[Float[Tensor, "frames channels grid_height grid_width"]] = None,
+    ) -> Float[Tensor, "frames 3 height width"]:
+        """As `decode`; `torch.func.functional_call` puts other weights in for one call."""
+        return self.decode(indices, embeddings)

@@ -1,31 +1,36 @@
 """Boosting Neural Representations for Videos with a Conditional Decoder (CVPR 2024), with the three methods it boosts:
 NeRV (NeurIPS 2021), E-NeRV (ECCV 2022) and HNeRV (CVPR 2023).
 
-Implemented: video representation with the networks, losses and recipes of all six; the clip as a screen in the scene.
-Not here: compression, inpainting and interpolation. Deviations: time codes from exact arithmetic (the published ones
-depend on the device's rounding), frames of any size by padding, output always through tanh.
+Implemented: video representation with the networks, losses and recipes of all six; a second training stage that makes
+the numbers cheap to store; the clip as a screen in the scene. Not here: inpainting and interpolation. Deviations: time
+codes from exact arithmetic (the published ones depend on the device's rounding), frames of any size by padding, output
+always through tanh.
 """
 
 import time
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Optional, Tuple, Type, Union
+from typing import Annotated, Callable, Dict, List, Mapping, Optional, Tuple, Type, Union
 
 import torch
+import tyro
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import Parameter
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.frame_controls import FrameControls
 from nerfstudio_ext.engine.metrics import psnr
+from nerfstudio_ext.engine.rate_readout import RateReadout
 from nerfstudio_ext.fields.boosting_nerv_field import BoostingNeRVField, BoostingNeRVFieldConfig
 from nerfstudio_ext.models.base import ExtModel, ExtModelConfig
 from nerfstudio_ext.video.frames import FrameStore
 from nerfstudio_ext.video.losses import LossName, reconstruction_loss
+from nerfstudio_ext.video.quantization import CompressionConfig, Quantized, VideoQuantizer
 from nerfstudio_ext.video.screen import view_screen
 from nerfstudio_ext.video.sizing import FrameLayout, choose_strides, largest_width
 
@@ -58,6 +63,8 @@ class BoostingNeRVModelConfig(ExtModelConfig):
     """Weight of the reconstruction loss."""
     frequency_reference: bool = False
     """Rescale the frequency term to the weight that it has at 720x1280; the published loss weakens on small frames."""
+    compression: Annotated[Optional[CompressionConfig], tyro.conf.Suppress] = None
+    """Second training stage (`ns-ext video compress`); none: the numbers are kept as floats."""
 
 
 class BoostingNeRVModel(ExtModel):
@@ -73,6 +80,7 @@ class BoostingNeRVModel(ExtModel):
         clip = metadata["clip"]
         self.frames: FrameStore = metadata["frames"]
         self._num_frames: int = clip.num_frames
+        self._num_pixels: int = clip.num_frames * clip.height * clip.width
         layout = FrameLayout(
             clip.height, clip.width, tuple(self.config.strides or choose_strides(clip.height, clip.width))
         )
@@ -89,7 +97,16 @@ class BoostingNeRVModel(ExtModel):
         self.register_buffer("embeddings", None if shape is None else torch.zeros(clip.num_frames, *shape))
         self._embeddings_stale = False
         self._last_decoded: Optional[Tuple[int, Tensor]] = None
+        self.quantizer: Optional[VideoQuantizer] = None
+        if self.config.compression is not None:
+            self.quantizer = VideoQuantizer(self.field.decoder_parameters(), shape is not None)
+        self._last_quantized: Optional[Quantized] = None
         size = self.size_report()
+        self._num_stored = size["num_stored"]
+        self.rate_readout: Optional[RateReadout] = None
+        if self.config.compression is not None:
+            target = self.config.compression.bits * self._num_stored / self._num_pixels
+            self.rate_readout = RateReadout(target, steps_per_line=clip.num_frames)
         CONSOLE.print(
             f"{clip.num_frames} frames of {clip.width}x{clip.height}, strides {' '.join(map(str, layout.strides))}, "
             f"width {self.width}: {size['num_stored']:,} numbers ({size['num_decoder']:,} decoder, "
@@ -122,11 +139,30 @@ class BoostingNeRVModel(ExtModel):
 
     def load_state_dict(self, *args, **kwargs):
         """Load weights, and forget the frame that the old ones decoded."""
-        self._last_decoded = None
+        self._forget_decoded()
         return super().load_state_dict(*args, **kwargs)
 
+    def _forget_decoded(self) -> None:
+        self._last_decoded = self._last_quantized = None
+
+    def start_compression(self, state: Mapping[str, Tensor]) -> None:
+        """Begin the second stage with the weights of the first, and set the scales from them.
+
+        Args:
+            state: State dict of the first stage's model.
+        """
+        assert self.quantizer is not None
+        own = {name: value for name, value in self.state_dict().items() if name.startswith("quantizer.")}
+        self.load_state_dict({**state, **own})
+        self._embeddings_stale = self.embeddings is not None
+        self._refresh_embeddings()
+        self.quantizer.start(self.field.decoder_parameters(), self.embeddings)
+
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
-        return {"field": list(self.field.parameters())}
+        groups = {"field": list(self.field.parameters())}
+        if self.quantizer is not None:
+            groups["quantizer"] = list(self.quantizer.parameters())
+        return groups
 
     def frame_indices(self, camera: Cameras) -> Int[Tensor, "frames"]:
         """0-based frame numbers that cameras ask for by time in [0, 1]; the first frame where they carry no time."""
@@ -140,19 +176,28 @@ class BoostingNeRVModel(ExtModel):
         if isinstance(ray_bundle, RayBundle):
             raise InputError("a video method decodes whole frames and has no rays: render or export it by camera.")
         indices = self.frame_indices(ray_bundle)
-        embeddings = None
-        if self.embeddings is not None:
-            if self.training:
-                embeddings = self.field.encode(self._source(indices))
-            else:
-                embeddings = self._stored_embeddings(indices)
-        if self.training:
-            self._embeddings_stale, self._last_decoded = True, None
-        return {"rgb": self.field.decode(indices, embeddings).permute(0, 2, 3, 1)}
+        if not self.training:
+            return {"rgb": self.decode(indices).permute(0, 2, 3, 1)}
+        self._embeddings_stale = True
+        self._forget_decoded()
+        embeddings = None if self.embeddings is None else self.field.encode(self._source(indices))
+        if self.quantizer is None:
+            return {"rgb": self.field(indices, embeddings).permute(0, 2, 3, 1)}
+        stored = self.quantizer.decoder(self.field.decoder_parameters())
+        bits = stored.bits
+        if embeddings is not None:
+            embeddings, _, frame_bits = self.quantizer.quantize_embeddings(embeddings)
+            bits = bits + self._num_frames * frame_bits.mean()
+        frames = functional_call(self.field, stored.weights, (indices, embeddings))
+        return {"rgb": frames.permute(0, 2, 3, 1), "bits": bits}
 
     def get_metrics_dict(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, Tensor]:
         prediction, target = self._pair(outputs, batch)
-        return {"psnr": psnr(prediction.detach(), target).mean()}
+        metrics = {"psnr": psnr(prediction.detach(), target).mean()}
+        if self.rate_readout is not None:
+            metrics["bpp"] = outputs["bits"].detach() / self._num_pixels
+            self.rate_readout.note(metrics["psnr"], metrics["bpp"])
+        return metrics
 
     def get_loss_dict(
         self,
@@ -161,7 +206,13 @@ class BoostingNeRVModel(ExtModel):
         metrics_dict: Optional[Dict[str, Tensor]] = None,
     ) -> Dict[str, Tensor]:
         loss = reconstruction_loss(*self._pair(outputs, batch), self.config.loss, self.config.frequency_reference)
-        return {"reconstruction_loss": self.config.reconstruction_loss_mult * loss}
+        losses = {"reconstruction_loss": self.config.reconstruction_loss_mult * loss}
+        if "bits" in outputs:
+            assert self.config.compression is not None
+            bits, target = outputs["bits"], self.config.compression.bits * self._num_stored
+            rate = self.config.compression.rate_loss_mult * self._num_frames * bits / self._num_pixels
+            losses["rate_loss"] = torch.where(bits.detach() > target, rate, torch.zeros_like(rate))
+        return losses
 
     @torch.no_grad()
     def get_outputs_for_camera(
@@ -186,11 +237,26 @@ class BoostingNeRVModel(ExtModel):
         pose."""
         last = self._last_decoded
         if last is None or last[0] != index:
-            indices = torch.tensor([index], device=self.device)
-            embeddings = None if self.embeddings is None else self._stored_embeddings(indices)
-            last = (index, self.field.decode(indices, embeddings)[0])
+            last = (index, self.decode(torch.tensor([index], device=self.device))[0])
             self._last_decoded = last
         return last[1]
+
+    @torch.no_grad()
+    def decode(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
+        """Frames in [0, 1] from the numbers as they are stored: quantised where the run was compressed."""
+        embeddings = None if self.embeddings is None else self._stored_embeddings(indices)
+        if self.quantizer is None:
+            return self.field(indices, embeddings)
+        if embeddings is not None:
+            embeddings = self.quantizer.stored_embeddings(embeddings)[0]
+        return functional_call(self.field, self.quantized_decoder().weights, (indices, embeddings))
+
+    def quantized_decoder(self) -> Quantized:
+        """The decoder of a compressed run as it is stored; kept until training goes on."""
+        assert self.quantizer is not None
+        if self._last_quantized is None:
+            self._last_quantized = self.quantizer.stored_decoder(self.field.decoder_parameters())
+        return self._last_quantized
 
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> Dict[str, Tensor]:
         raise InputError("a video method decodes whole frames and has no rays: render or export it by camera.")
@@ -207,14 +273,19 @@ class BoostingNeRVModel(ExtModel):
         seconds = []
         for k in range(WARM_UP_FRAMES + TIMED_FRAMES):
             index = torch.tensor([k % self._num_frames], device=self.device)
-            embeddings = None if self.embeddings is None else self.embeddings[index]
             start = time.perf_counter()
-            self.field.decode(index, embeddings)
+            self.decode(index)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             seconds.append(time.perf_counter() - start)
-        decode_fps = TIMED_FRAMES / sum(seconds[WARM_UP_FRAMES:])
-        return {**{name: float(value) for name, value in self.size_report().items()}, "decode_fps": decode_fps}
+        metrics = {name: float(value) for name, value in self.size_report().items()}
+        metrics["decode_fps"] = TIMED_FRAMES / sum(seconds[WARM_UP_FRAMES:])
+        if self.quantizer is not None:
+            bits = self.quantized_decoder().bits
+            if self.embeddings is not None:
+                bits = bits + self.quantizer.stored_embeddings(self.embeddings)[2].sum()
+            metrics["bpp"] = float(bits) / self._num_pixels
+        return metrics
 
     def _source(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
         return self.frames.batch(indices, self.device)

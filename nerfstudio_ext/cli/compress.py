@@ -1,0 +1,139 @@
+"""`ns-ext video compress`: the second training stage, which makes a fitted video cheap to store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+import tyro
+
+if TYPE_CHECKING:
+    from nerfstudio_ext.engine.trainer import ExtTrainerConfig
+
+LEARNING_RATE = 5e-4
+"""Learning rate of the second stage (Boosting-NeRV section 4.1)."""
+SCALE_LEARNING_RATE = 5e-2
+"""Learning rate of the scales' logarithms: ours, since the published scales are not logarithms."""
+RATE_LOSS_MULT = {"content": 0.05, "time": 0.2, "grid": 0.2}
+"""Published weight of the rate by kind of stem."""
+
+
+@dataclass
+class Compress:
+    """Train a fitted video further until its numbers are cheap to store (consistent entropy minimisation).
+
+    The result is a run folder like any other, for ns-eval, ns-render, ns-viewer and the `ns-ext video` commands. Given
+    a folder that this command wrote, it goes on where that one stopped.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of a trained run, or of a compression that was stopped."""
+    epochs: int = 100
+    """Passes over the clip."""
+    bits: float = 4.0
+    """Bits per stored number to come down to."""
+    lr: float = LEARNING_RATE
+    """Learning rate of the network."""
+    rate_loss_mult: Optional[float] = None
+    """Weight of the rate; none: the published one, 0.05 for HNeRV and 0.2 for NeRV and E-NeRV."""
+    output_dir: Optional[Path] = None
+    """Where the new run is kept; none: where the given one is."""
+    vis: Optional[Literal["viewer", "tensorboard", "viewer+tensorboard"]] = None
+    """Where training shows itself; none: as the given run did."""
+
+    def main(self) -> None:
+        import random
+        import shlex
+
+        import numpy as np
+        import torch
+
+        from nerfstudio_ext.engine.checkpoints import find_checkpoint, read_checkpoint
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel, BoostingNeRVModelConfig
+
+        config = read_config(self.run)
+        if not isinstance(config.pipeline.model, BoostingNeRVModelConfig):
+            raise InputError(f"{self.run} was trained with {config.method_name}, which is not a video representation.")
+        resumed = config.pipeline.model.compression is not None
+        folder = self.run.parent if self.run.name == "config.yml" else self.run
+        checkpoint = find_checkpoint(folder)
+        if resumed:
+            # The folder may have been moved since, and the stored one is relative to where training was started.
+            config.relative_model_dir = (folder / "nerfstudio_models").resolve()
+            config.load_dir = config.relative_model_dir
+            config.vis = self.vis or config.vis
+        else:
+            self.second_stage(config, folder)
+
+        seed = config.machine.seed
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+        trainer = config.setup()
+        trainer.setup()
+        trainer.resume_command = shlex.join(["ns-ext", "video", "compress", str(config.get_base_dir())])
+        model = trainer.pipeline.model
+        assert isinstance(model, BoostingNeRVModel)
+        if not model.frames.available:
+            raise InputError(f"Compression trains on the source, and {config.data} is gone: bring it back.")
+        if not resumed:
+            state = read_checkpoint(checkpoint)["pipeline"]
+            prefix = "_model."
+            model.start_compression({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        trainer.train()
+        print(f"compressed run: {config.get_base_dir()}")
+
+    def second_stage(self, config: "ExtTrainerConfig", folder: Path) -> None:
+        """Turn the config of a first stage into that of the second.
+
+        Raises:
+            InputError: A number is out of range.
+        """
+        import time
+        from dataclasses import replace
+
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.engine.schedulers import WarmupCosineSchedulerConfig
+        from nerfstudio_ext.video.quantization import CompressionConfig
+
+        if not 0 < self.bits <= 16:
+            raise InputError(f"--bits {self.bits} must be above 0 and at most 16: bits per stored number.")
+        if self.epochs < 1 or not self.lr > 0:
+            raise InputError(f"--epochs {self.epochs} must be at least 1 and --lr {self.lr} positive.")
+        model: Any = config.pipeline.model
+        mult = RATE_LOSS_MULT[model.field.stem] if self.rate_loss_mult is None else self.rate_loss_mult
+        model.compression = CompressionConfig(self.bits, mult, folder.resolve())
+        optimizer = config.optimizers["field"]["optimizer"]
+        schedule = WarmupCosineSchedulerConfig(warmup=0.0)
+        config.optimizers = {
+            "field": {"optimizer": replace(optimizer, lr=self.lr), "scheduler": schedule},
+            "quantizer": {"optimizer": replace(optimizer, lr=SCALE_LEARNING_RATE), "scheduler": schedule},
+        }
+        config.epochs, config.max_num_iterations = self.epochs, None
+        config.load_dir = config.load_checkpoint = config.load_step = None
+        config.vis = self.vis or config.vis
+        config.viewer.quit_on_train_completion = True
+        if self.output_dir is not None:
+            config.output_dir = self.output_dir
+        elif len(folder.resolve().parents) > 2:
+            config.output_dir = folder.resolve().parents[2]
+        config.relative_model_dir = Path("nerfstudio_models")
+        config.timestamp = time.strftime("%Y-%m-%d_%H%M%S") + "_compressed"
+
+
+def read_config(run: Path) -> "ExtTrainerConfig":
+    """Config of a run of the suite, from its folder or its config.yml.
+
+    Raises:
+        InputError: There is no run at that place.
+    """
+    import yaml
+
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.engine.trainer import ExtTrainerConfig
+
+    path = run if run.name == "config.yml" else run / "config.yml"
+    if not path.is_file():
+        raise InputError(f"{run} is not a trained run: give the folder that holds config.yml (ns-train prints it).")
+    config = yaml.load(path.read_text("utf8"), Loader=yaml.Loader)
+    if not isinstance(config, ExtTrainerConfig):
+        raise InputError(f"{path} is not the config of one of the suite's runs.")
+    return config
