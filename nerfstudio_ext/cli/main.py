@@ -23,6 +23,10 @@ COMMANDS: Dict[str, str] = {
     "list": "nerfstudio_ext.cli.listing:ListRegistered",
     "run relocate": "nerfstudio_ext.cli.runs:Relocate",
     "video compress": "nerfstudio_ext.cli.compress:Compress",
+    "video decode": "nerfstudio_ext.cli.bnrv:Decode",
+    "video encode": "nerfstudio_ext.cli.bnrv:Encode",
+    "video info": "nerfstudio_ext.cli.bnrv:Info",
+    "video play": "nerfstudio_ext.cli.bnrv:Play",
     "video render": "nerfstudio_ext.cli.video:Render",
 }
 """What the user types, one word or group and verb, and the class that does it."""

@@ -49,6 +49,15 @@ def write_text(text: str, path: Path) -> None:
     _atomic_write(path, _staging_in_folder, lambda file: file.write(text.encode("utf8")))
 
 
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write a binary file so that it is either complete or unchanged.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    _atomic_write(path, _staging_in_folder, lambda file: file.write(data))
+
+
 def _atomic_write(path: Path, staging_for: Callable[[Path], Path], write: Callable[[IO[bytes]], Any]) -> None:
     """Fill a staging file, make sure it is on the disk, and move it onto `path`; on any fault leave no trace of it."""
     staging = None

@@ -74,9 +74,17 @@ class BoostingNeRVField(nn.Module):
         layout: Frame size, strides and padding.
         num_frames: Length of the clip.
         width: Channels after the stem, the one knob of model size.
+        with_encoder: False leaves out the encoder of the hybrid forms, which decoding does not need.
     """
 
-    def __init__(self, config: BoostingNeRVFieldConfig, layout: FrameLayout, num_frames: int, width: int) -> None:
+    def __init__(
+        self,
+        config: BoostingNeRVFieldConfig,
+        layout: FrameLayout,
+        num_frames: int,
+        width: int,
+        with_encoder: bool = True,
+    ) -> None:
         super().__init__()
         self.config = config
         self.layout = layout
@@ -91,7 +99,8 @@ class BoostingNeRVField(nn.Module):
 
         self.encoder: Optional[nn.Module] = None
         if config.stem == "content":
-            self.encoder = ConvNeXtEncoder(layout.strides, config.encoder_width, config.embedding_channels)
+            if with_encoder:
+                self.encoder = ConvNeXtEncoder(layout.strides, config.encoder_width, config.embedding_channels)
             tat = condition if config.modulation == "tat" else None
             self.stem: nn.Module = ContentStem(config.embedding_channels, width, config.activation, tat)
         elif config.stem == "time":
@@ -130,7 +139,7 @@ class BoostingNeRVField(nn.Module):
     @property
     def embedding_shape(self) -> Optional[Tuple[int, int, int]]:
         """Channels, height and width of one frame's stored embedding; None where a frame is decoded from time alone."""
-        return None if self.encoder is None else (self.config.embedding_channels, *self.layout.grid)
+        return (self.config.embedding_channels, *self.layout.grid) if self.config.stem == "content" else None
 
     def num_decoder_parameters(self) -> int:
         """Numbers that a stored video needs besides its embeddings: everything trainable except the encoder."""
@@ -146,10 +155,10 @@ class BoostingNeRVField(nn.Module):
         """Content embeddings of frames in [0, 1] at the clip's own size; padding happens here.
 
         Raises:
-            ValueError: The method has no encoder.
+            ValueError: The method has no encoder, or was built without it.
         """
         if self.encoder is None:
-            raise ValueError(f"the {self.config.stem} stem decodes from time alone and has no encoder")
+            raise ValueError(f"this network with the {self.config.stem} stem has no encoder: it only decodes")
         return self.encoder(self.layout.pad(frames))
 
     def decode(
