@@ -37,6 +37,8 @@ class Compress:
     """Weight of the rate; none: the published one, 0.05 for HNeRV and 0.2 for NeRV and E-NeRV."""
     output_dir: Optional[Path] = None
     """Where the new run is kept; none: where the given one is."""
+    timestamp: Optional[str] = None
+    """Name of the new run's folder; none: the present time."""
     vis: Optional[Literal["viewer", "tensorboard", "viewer+tensorboard"]] = None
     """Where training shows itself; none: as the given run did."""
 
@@ -116,7 +118,7 @@ class Compress:
         elif len(folder.resolve().parents) > 2:
             config.output_dir = folder.resolve().parents[2]
         config.relative_model_dir = Path("nerfstudio_models")
-        config.timestamp = time.strftime("%Y-%m-%d_%H%M%S") + "_compressed"
+        config.timestamp = self.timestamp or time.strftime("%Y-%m-%d_%H%M%S") + "_compressed"
 
 
 def read_config(run: Path) -> "ExtTrainerConfig":

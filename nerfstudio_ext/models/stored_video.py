@@ -15,7 +15,7 @@ from nerfstudio_ext.fields.stored_field import Description, describe, read_descr
 from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
 from nerfstudio_ext.video.bitstream.coder import decode, encode, fit
 from nerfstudio_ext.video.bitstream.container import Packed, Table, pack, read_table, unpack
-from nerfstudio_ext.video.frames import ClipInfo
+from nerfstudio_ext.video.frames import ClipInfo, FrameStore
 
 MAX_FILE_BYTES = 2**31
 """Largest file that is read."""
@@ -118,6 +118,15 @@ def read_video(path: Path, device: Union[str, torch.device] = "cpu") -> StoredVi
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): give a .bnrv file.") from None
     return StoredVideo(data, str(path), device)
+
+
+def clip_psnr(video: StoredVideo, frames: FrameStore) -> float:
+    """PSNR in dB of the decoded 8-bit frames against the source's, averaged over frames."""
+    values = []
+    for k in range(len(video)):
+        error = np.square(video[k].astype(np.float64) - frames[k]).mean() / 255**2
+        values.append(-10 * np.log10(error + 1e-9))
+    return float(np.mean(values))
 
 
 @torch.no_grad()
