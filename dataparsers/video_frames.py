@@ -47,6 +47,9 @@ class VideoDataParserConfig(DataParserConfig):
     """Width and height of a raw .yuv file whose name does not tell (as in Beauty_1920x1080_120fps_...yuv)."""
     memory_budget_gb: float = 4.5
     """Decoded clips above this many gigabytes are read from a file in the cache folder instead of memory."""
+    mask: Optional[str] = None
+    """Holes to fill (inpainting): center, disperse, or a picture, folder of pictures or video, white where pixels are
+    kept; none: the whole clip is seen."""
     procedural_frames: int = 48
     """Frames of the procedural clip."""
     procedural_size: Tuple[int, int] = (96, 160)
@@ -114,7 +117,7 @@ class VideoDataParser(DataParser):
             image_filenames=[Path("frames") / f"frame_{i:05d}.png" for i in range(info.num_frames)],
             cameras=cameras,
             scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
-            metadata={"clip": info, "clip_options": options},
+            metadata={"clip": info, "clip_options": options, "mask": self.config.mask},
             dataparser_scale=1.0,
         )
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Tuple, Type
+from typing import Dict, List, Optional, Tuple, Type
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from dataparsers.video_frames import VideoDataParserConfig
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.video.frames import FrameStore, open_clip
+from nerfstudio_ext.video.masks import Masks, open_masks
 
 
 class VideoDataset(InputDataset):
@@ -27,6 +28,11 @@ class VideoDataset(InputDataset):
         super().__init__(dataparser_outputs, scale_factor, **kwargs)
         self.frames: FrameStore = open_clip(self.metadata["clip_options"], self.metadata["clip"])
         self.metadata["frames"] = self.frames
+        self.masks: Optional[Masks] = None
+        mask, clip = self.metadata.get("mask"), self.frames.info
+        if mask is not None and self.frames.available:
+            self.masks = open_masks(mask, self.metadata["clip_options"], clip.num_frames, clip.height, clip.width)
+        self.metadata["masks"] = self.masks
 
     def get_numpy_image(self, image_idx: int) -> np.ndarray:
         """One frame, uint8 [height, width, 3]; mid-grey where the source is gone and only the viewer's frusta need
@@ -85,11 +91,14 @@ class VideoDataManager(FullImageDatamanager[VideoDataset]):
     def next_train(self, step: int) -> Tuple[Cameras, Dict]:
         indices = torch.tensor(self.train_frames(step))
         images = self.train_dataset.frames.batch(indices, self.device).permute(0, 2, 3, 1)
-        return self._train_cameras[indices.to(self.device)], {"image": images, "image_idx": indices}
+        batch = {"image": images, "image_idx": indices}
+        if self.train_dataset.masks is not None:
+            batch["mask"] = self.train_dataset.masks.batch(indices, self.device).permute(0, 2, 3, 1)
+        return self._train_cameras[indices.to(self.device)], batch
 
     def next_eval(self, step: int) -> Tuple[Cameras, Dict]:
         camera, batch = self.next_eval_image(step)
-        return camera, {**batch, "image": batch["image"][None]}
+        return camera, {k: v[None] if k in ("image", "mask") else v for k, v in batch.items()}
 
     def next_eval_image(self, step: int) -> Tuple[Cameras, Dict]:
         # Drawn from the step alone: every interval between evaluations meets the whole clip in time, and the global
@@ -104,7 +113,10 @@ class VideoDataManager(FullImageDatamanager[VideoDataset]):
 
     def _eval_item(self, index: int) -> Tuple[Cameras, Dict]:
         image = self.eval_dataset.frames.batch(torch.tensor([index]), self.device)[0].permute(1, 2, 0)
-        return self._eval_cameras[index : index + 1], {"image": image, "image_idx": index}
+        batch = {"image": image, "image_idx": index}
+        if self.eval_dataset.masks is not None:
+            batch["mask"] = self.eval_dataset.masks.batch(torch.tensor([index]), self.device)[0].permute(1, 2, 0)
+        return self._eval_cameras[index : index + 1], batch
 
     def get_train_rays_per_batch(self) -> int:
         clip = self.train_dataset.frames.info

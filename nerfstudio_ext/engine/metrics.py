@@ -24,6 +24,23 @@ def psnr(
     return -10.0 * torch.log10(mse + 1e-9)
 
 
+def psnr_where(
+    pred: Float[Tensor, "batch 3 height width"],
+    target: Float[Tensor, "batch 3 height width"],
+    where: Float[Tensor, "batch 1 height width"],
+) -> Float[Tensor, "batch"]:
+    """PSNR over the pixels of each image where the mask is 1; at most 90, and 90 where there are none.
+
+    Args:
+        pred: Images in [0, 1].
+        target: Images in [0, 1].
+        where: 1 for the pixels that count, 0 for the others.
+    """
+    error = ((pred.float() - target.float()).square() * where).flatten(1).sum(dim=1)
+    mse = error / (3 * where.flatten(1).sum(dim=1)).clamp_min(1)
+    return -10.0 * torch.log10(mse + 1e-9)
+
+
 def ssim(
     pred: Float[Tensor, "batch 3 height width"], target: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, "batch"]:

@@ -2,9 +2,9 @@
 NeRV (NeurIPS 2021), E-NeRV (ECCV 2022) and HNeRV (CVPR 2023).
 
 Implemented: video representation with the networks, losses and recipes of all six; a second training stage that makes
-the numbers cheap to store; the clip as a screen in the scene. Not here: inpainting and interpolation. Deviations: time
-codes from exact arithmetic (the published ones depend on the device's rounding), frames of any size by padding, output
-always through tanh.
+the numbers cheap to store; holes that are filled (inpainting); the clip as a screen in the scene. Not here:
+interpolation. Deviations: time codes from exact arithmetic (the published ones depend on the device's rounding), frames
+of any size by padding, output always through tanh.
 """
 
 import time
@@ -24,12 +24,13 @@ from torch.nn import Parameter
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.frame_controls import FrameControls
-from nerfstudio_ext.engine.metrics import psnr
+from nerfstudio_ext.engine.metrics import psnr, psnr_where
 from nerfstudio_ext.engine.rate_readout import RateReadout
 from nerfstudio_ext.fields.boosting_nerv_field import BoostingNeRVField, BoostingNeRVFieldConfig
 from nerfstudio_ext.models.base import ExtModel, ExtModelConfig
 from nerfstudio_ext.video.frames import FrameStore
 from nerfstudio_ext.video.losses import LossName, reconstruction_loss
+from nerfstudio_ext.video.masks import Masks
 from nerfstudio_ext.video.quantization import CompressionConfig, Quantized, VideoQuantizer
 from nerfstudio_ext.video.screen import view_screen
 from nerfstudio_ext.video.sizing import FrameLayout, choose_strides, largest_width
@@ -79,6 +80,7 @@ class BoostingNeRVModel(ExtModel):
         metadata = self.kwargs["metadata"]
         clip = metadata["clip"]
         self.frames: FrameStore = metadata["frames"]
+        self.masks: Optional[Masks] = metadata.get("masks")
         self._num_frames: int = clip.num_frames
         self._num_pixels: int = clip.num_frames * clip.height * clip.width
         layout = FrameLayout(
@@ -180,7 +182,7 @@ class BoostingNeRVModel(ExtModel):
             return {"rgb": self.decode(indices).permute(0, 2, 3, 1)}
         self._embeddings_stale = True
         self._forget_decoded()
-        embeddings = None if self.embeddings is None else self.field.encode(self._source(indices))
+        embeddings = None if self.embeddings is None else self.field.encode(self._seen(indices))
         if self.quantizer is None:
             return {"rgb": self.field(indices, embeddings).permute(0, 2, 3, 1)}
         stored = self.quantizer.decoder(self.field.decoder_parameters())
@@ -193,7 +195,11 @@ class BoostingNeRVModel(ExtModel):
 
     def get_metrics_dict(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, Tensor]:
         prediction, target = self._pair(outputs, batch)
-        metrics = {"psnr": psnr(prediction.detach(), target).mean()}
+        if "mask" in batch:
+            keep = batch["mask"].to(self.device).permute(0, 3, 1, 2)
+            metrics = {"psnr": psnr_where(prediction.detach(), target, keep).mean()}
+        else:
+            metrics = {"psnr": psnr(prediction.detach(), target).mean()}
         if self.rate_readout is not None:
             metrics["bpp"] = outputs["bits"].detach() / self._num_pixels
             self.rate_readout.note(metrics["psnr"], metrics["bpp"])
@@ -205,7 +211,11 @@ class BoostingNeRVModel(ExtModel):
         batch: Dict[str, Tensor],
         metrics_dict: Optional[Dict[str, Tensor]] = None,
     ) -> Dict[str, Tensor]:
-        loss = reconstruction_loss(*self._pair(outputs, batch), self.config.loss, self.config.frequency_reference)
+        pair = self._pair(outputs, batch)
+        if "mask" in batch:  # nothing is learned from inside the holes
+            keep = batch["mask"].to(self.device).permute(0, 3, 1, 2)
+            pair = pair[0] * keep, pair[1] * keep
+        loss = reconstruction_loss(*pair, self.config.loss, self.config.frequency_reference)
         losses = {"reconstruction_loss": self.config.reconstruction_loss_mult * loss}
         if "bits" in outputs:
             assert self.config.compression is not None
@@ -229,6 +239,8 @@ class BoostingNeRVModel(ExtModel):
         if self.frames.available:
             pictures["gt"] = self._source(torch.tensor([index]))[0]
             pictures["error"] = (pictures["rgb"] - pictures["gt"]).abs().mean(0, keepdim=True)
+            if self.masks is not None:
+                pictures["seen"] = self._seen(torch.tensor([index]))[0]
         return view_screen(camera.to(self.device), pictures)
 
     @torch.no_grad()
@@ -290,6 +302,25 @@ class BoostingNeRVModel(ExtModel):
     def _source(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
         return self.frames.batch(indices, self.device)
 
+    def _seen(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
+        """Frames as training may see them: black in the holes."""
+        frames = self._source(indices)
+        return frames if self.masks is None else frames * self.masks.batch(indices, self.device)
+
+    def get_image_metrics_and_images(
+        self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
+    ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
+        """As for every method, over the whole frame; with holes also `psnr_in_mask` (inside them) and
+        `psnr_out_of_mask` (everywhere else)."""
+        metrics, images = super().get_image_metrics_and_images(outputs, batch)
+        if "mask" in batch:
+            prediction = outputs["rgb"].permute(2, 0, 1)[None].clamp(0, 1)
+            target = batch["image"].to(prediction.device).permute(2, 0, 1)[None]
+            keep = batch["mask"].to(prediction.device).permute(2, 0, 1)[None]
+            metrics["psnr_in_mask"] = float(psnr_where(prediction, target, 1 - keep))
+            metrics["psnr_out_of_mask"] = float(psnr_where(prediction, target, keep))
+        return metrics, images
+
     def _pair(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Tuple[Tensor, Tensor]:
         """Prediction and target as [frames, 3, H, W]."""
         prediction, target = outputs["rgb"], batch["image"].to(self.device)
@@ -299,7 +330,7 @@ class BoostingNeRVModel(ExtModel):
         """Embeddings of frames, written to the table anew where training has moved the encoder on."""
         assert self.embeddings is not None
         if self._embeddings_stale and self.frames.available:
-            self.embeddings[indices] = self.field.encode(self._source(indices)).detach()
+            self.embeddings[indices] = self.field.encode(self._seen(indices)).detach()
         return self.embeddings[indices]
 
     @torch.no_grad()
