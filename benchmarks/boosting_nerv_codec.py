@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -25,10 +25,8 @@ from nerfstudio_ext.engine.schedulers import WarmupCosineSchedulerConfig
 from nerfstudio_ext.models.stored_video import StoredVideo, clip_psnr, encode_model
 from nerfstudio_ext.video.quantization import CompressionConfig
 
-PRESET, FRAMES, BUDGET = "hnerv_boost_tiny", 32, 199_305
+PRESET, BUDGET = "hnerv_boost_tiny", 199_305
 """The setting of the representation benchmark: the card's reference network."""
-FIRST, SECOND = 40, 20
-"""Epochs of the first stage, and of the second or of as much plain training."""
 BITS = (8, 6, 5, 4)
 FRESH = """
 import sys, numpy as np, nerfstudio_ext.video
@@ -37,11 +35,23 @@ np.savez(sys.argv[2], codes=np.concatenate([c.reshape(-1) for c in video.codes()
 """
 
 
-def trained(seed: int, epochs: int, state: Any = None, compress: bool = False) -> Any:
+@dataclass(frozen=True)
+class Setting:
+    """How much is trained."""
+
+    frames: int
+    """Frames of the clip, from its start."""
+    first: int
+    """Epochs of the first stage."""
+    second: int
+    """Epochs of the second stage, and of as much plain training."""
+
+
+def trained(setting: Setting, seed: int, epochs: int, state: Any = None, compress: bool = False) -> Any:
     """Model after a training; with the state of a first stage, its continuation at the second stage's rate."""
 
     def edit(config: Any) -> None:
-        config.pipeline.datamanager.dataparser.last_frame = FRAMES - 1
+        config.pipeline.datamanager.dataparser.last_frame = setting.frames - 1
         config.pipeline.model.target_params = BUDGET
         if state is not None:
             optimizer, schedule = config.optimizers["field"]["optimizer"], WarmupCosineSchedulerConfig(warmup=0.0)
@@ -51,7 +61,7 @@ def trained(seed: int, epochs: int, state: Any = None, compress: bool = False) -
             scales = {"optimizer": replace(optimizer, lr=SCALE_LEARNING_RATE), "scheduler": schedule}
             config.optimizers["quantizer"] = scales
 
-    steps = epochs * FRAMES
+    steps = epochs * setting.frames
     trainer = trainer_for(PRESET, bunny(), seed, steps, edit, "cpu")
     model = trainer.pipeline.model
     if compress:
@@ -71,12 +81,12 @@ def point(model: Any, bits: Any = None) -> Dict[str, float]:
     return {"bytes": video.num_bytes, "bpp": video.bpp, "psnr": clip_psnr(video, model.frames)}
 
 
-def measure(seed: int) -> Dict[str, Any]:
+def measure(setting: Setting, seed: int) -> Dict[str, Any]:
     """Everything about one seed."""
-    first = trained(seed, FIRST)
+    first = trained(setting, seed, setting.first)
     state = first.state_dict()
-    longer = trained(seed, SECOND, state)
-    model = trained(seed, SECOND, state, compress=True)
+    longer = trained(setting, seed, setting.second, state)
+    model = trained(setting, seed, setting.second, state, compress=True)
     result: Dict[str, Any] = {
         "first": {str(bits): point(first, bits) for bits in BITS},
         "longer": {str(bits): point(longer, bits) for bits in BITS},
@@ -88,9 +98,9 @@ def measure(seed: int) -> Dict[str, Any]:
     result["payload_bytes"] = video.payload_bytes
     result.update(fresh_process(data, video), **naive_times(video))
     start = time.perf_counter()
-    for k in range(FRAMES):
+    for k in range(len(video)):
         _ = video[k]
-    result["decode_fps"] = FRAMES / (time.perf_counter() - start)
+    result["decode_fps"] = len(video) / (time.perf_counter() - start)
     return result
 
 
@@ -102,7 +112,7 @@ def fresh_process(data: bytes, video: StoredVideo) -> Dict[str, float]:
         subprocess.run([sys.executable, "-c", FRESH, str(file), str(out)], check=True, cwd=ROOT)
         other = np.load(out)
         codes = np.concatenate([codes.reshape(-1) for codes in video.codes()])
-        frames = np.stack([video[k] for k in range(FRAMES)]).astype(int)
+        frames = np.stack([video[k] for k in range(len(video))]).astype(int)
         return {
             "codes_changed": int((codes != other["codes"]).sum()),
             "levels_changed": int(np.abs(frames - other["frames"]).max()),
@@ -112,10 +122,10 @@ def fresh_process(data: bytes, video: StoredVideo) -> Dict[str, float]:
 def naive_times(video: StoredVideo) -> Dict[str, float]:
     """PSNR between frames decoded with our time codes and with those that plain float32 gives."""
     config, exact = video.field.config, video.field.time_code
-    times = torch.arange(1, FRAMES + 1, dtype=torch.float32) / FRAMES
+    times = torch.arange(1, len(video) + 1, dtype=torch.float32) / len(video)
     frequencies = torch.tensor(config.frequency_base, dtype=torch.float32) ** torch.arange(config.num_frequencies)
     phase = times[:, None] * (frequencies * math.pi)
-    ours = [video.decode(k) for k in range(FRAMES)]
+    ours = [video.decode(k) for k in range(len(video))]
     video.field.time_code = torch.cat([phase.sin(), phase.cos()], dim=-1)
     values = [float(psnr(video.decode(k)[None], frame[None])) for k, frame in enumerate(ours)]
     difference = float((video.field.time_code - exact).abs().max())
@@ -171,9 +181,16 @@ def rows_of(results: List[Dict[str, Any]]) -> List[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=32)
+    parser.add_argument("--first", type=int, default=40, help="epochs of the first stage")
+    parser.add_argument("--second", type=int, default=20, help="epochs of the second stage")
     arguments = parser.parse_args()
+    setting = Setting(arguments.frames, arguments.first, arguments.second)
     kept = ROOT / "benchmarks" / "runs" / "codec.json"
-    results = [cached(kept, str(seed), lambda seed=seed: measure(seed)) for seed in range(1, arguments.seeds + 1)]
+    results = [
+        cached(kept, f"{setting} {seed}", lambda seed=seed: measure(setting, seed))
+        for seed in range(1, arguments.seeds + 1)
+    ]
     for row in (rows := rows_of(results)):
         print(f"{row.claim:36s} {row.what:75s} {row.value:9.3f} {row.unit} {'' if row.passed is None else row.passed}")
     print(write_rows("boosting_nerv_codec", rows))

@@ -1,8 +1,8 @@
 """A video as nerfstudio data: one camera per frame, all at the place from which the screen fills the picture."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Optional, Tuple, Type
+from typing import Annotated, Literal, Optional, Tuple, Type
 
 import torch
 import tyro
@@ -50,6 +50,9 @@ class VideoDataParserConfig(DataParserConfig):
     mask: Optional[str] = None
     """Holes to fill (inpainting): center, disperse, or a picture, folder of pictures or video, white where pixels are
     kept; none: the whole clip is seen."""
+    task: Literal["representation", "interpolation"] = "representation"
+    """representation: every frame is trained and scored; interpolation: even frames are trained, odd ones scored (an
+    even number of frames loses the last)."""
     procedural_frames: int = 48
     """Frames of the procedural clip."""
     procedural_size: Tuple[int, int] = (96, 160)
@@ -60,7 +63,8 @@ class VideoDataParserConfig(DataParserConfig):
 
 @dataclass
 class VideoDataParser(DataParser):
-    """Every split holds every frame: the task is to represent the clip.
+    """Every split holds every frame where the task is to represent the clip; for interpolation training holds the
+    even frames and evaluation the odd ones.
 
     Times run from 0 (first frame) to 1 (last frame). The frames themselves are read by the dataset, from
     `metadata["clip_options"]`; `metadata["clip"]` holds their facts.
@@ -97,12 +101,14 @@ class VideoDataParser(DataParser):
         options = self.clip_options()
         if self._store is None:
             self._store = self._open(options)
-        info = self._store.info
+        info = self._used(self._store.info)
+        frames = torch.arange(info.num_frames)
+        if self.config.task == "interpolation":
+            frames = torch.arange(0 if split == "train" else 1, info.num_frames, 2)
         self.config.clip = info
 
-        frames = torch.arange(info.num_frames)
         cameras = Cameras(
-            camera_to_worlds=SCREEN_CAMERA_TO_WORLD.repeat(info.num_frames, 1, 1),
+            camera_to_worlds=SCREEN_CAMERA_TO_WORLD.repeat(len(frames), 1, 1),
             # One frame width: the horizontal field of view is what the screen subtends from one screen width away.
             fx=float(info.width),
             fy=float(info.width),
@@ -114,12 +120,27 @@ class VideoDataParser(DataParser):
             times=(frames / max(1, info.num_frames - 1)).float()[:, None],
         )
         return DataparserOutputs(
-            image_filenames=[Path("frames") / f"frame_{i:05d}.png" for i in range(info.num_frames)],
+            image_filenames=[Path("frames") / f"frame_{i:05d}.png" for i in frames.tolist()],
             cameras=cameras,
             scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
-            metadata={"clip": info, "clip_options": options, "mask": self.config.mask},
+            metadata={
+                "clip": info,
+                "clip_options": options,
+                "mask": self.config.mask,
+                "task": self.config.task,
+                "frame_numbers": tuple(frames.tolist()),
+            },
             dataparser_scale=1.0,
         )
+
+    def _used(self, info: ClipInfo) -> ClipInfo:
+        """Facts about the part of the clip that the task uses."""
+        if self.config.task != "interpolation":
+            return info
+        if info.num_frames < 3:
+            raise InputError(f"Interpolation needs at least 3 frames, and {info.name} has {info.num_frames}.")
+        # The last frame of an even number has no later neighbour.
+        return replace(info, num_frames=(info.num_frames - 1) // 2 * 2 + 1)
 
     def _open(self, options: ClipOptions) -> FrameStore:
         """Open the clip and hold it against what an earlier run noted."""
@@ -129,7 +150,7 @@ class VideoDataParser(DataParser):
         store = open_clip(options, known)
         if not store.available:
             warn(f"{options.source} is gone: the run opens without its source frames, as {known.num_frames} frames.")
-        elif known is not None and _shape(store.info) != _shape(known):
+        elif known is not None and _shape(self._used(store.info)) != _shape(known):
             raise InputError(
                 f"{options.source} gives {_shape(store.info)} (frames, height, width), but this run was trained on "
                 f"{_shape(known)}: give --data and the options of the clip that it was trained on."

@@ -81,9 +81,12 @@ class Demo:
 def _compare(run: Path, file: Path, float_psnr: float) -> None:
     """Print the sizes of source, checkpoint and file side by side, with the quality of each."""
     from nerfstudio_ext.engine.runs import open_run
+    from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
     from nerfstudio_ext.models.stored_video import clip_psnr, read_video
 
-    video, frames = read_video(file), open_run(run)[1].model.frames
+    model = open_run(run)[1].model
+    assert isinstance(model, BoostingNeRVModel)
+    video, frames = read_video(file), model.frames
     numbers = sum(codes.size for codes in video.codes())
     clip = f"{video.clip.width}x{video.clip.height}, {len(video)} frames"
     print(f"\n  {'':34s} {'bytes':>10s} {'PSNR':>9s}")

@@ -16,7 +16,8 @@ class Render:
     output: Annotated[Optional[Path], tyro.conf.Positional] = None
     """Video to write (.mp4, .mov or .mkv); none: renders/ in the run's folder, named after the clip."""
     fps: Optional[float] = None
-    """Frames per second; none: the source's."""
+    """Frames per second; none: the source's. Runs with smooth time codes (frequency-base 1.05) show pictures between
+    the frames, others play faster or slower."""
     side_by_side: bool = False
     """Show the source to the left of the decoded clip."""
     sheet: bool = True
@@ -57,6 +58,18 @@ class Render:
                     kept[k] = np.concatenate([source[k], frame]) if source.available else frame
                 yield np.concatenate([source[k], frame], axis=1) if self.side_by_side else frame
 
+        def between(fps: float) -> Iterator[np.ndarray]:
+            count = int((clip.num_frames - 1) * fps / clip.fps + 1e-6) + 1
+            for k in track(range(count), "Decoding", console=CONSOLE, transient=True):
+                picture = model.decode_between(k * clip.fps / fps).permute(1, 2, 0)
+                yield torch.round(picture * 255).to(torch.uint8).cpu().numpy()
+
+        if self.fps is not None and self.fps != clip.fps and model.between_frames:
+            if self.side_by_side:
+                raise InputError("--side-by-side has no source between the frames: leave out --fps.")
+            count = write_video(between(self.fps), output, self.fps)
+            CONSOLE.print(f"{count} frames at {self.fps:g} fps: {output}", soft_wrap=True, highlight=False)
+            return
         count = write_video(decoded(), output, self.fps or clip.fps)
         CONSOLE.print(f"{count} frames at {self.fps or clip.fps:g} fps: {output}", soft_wrap=True, highlight=False)
         if self.sheet:

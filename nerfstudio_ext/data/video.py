@@ -27,7 +27,10 @@ class VideoDataset(InputDataset):
             raise InputError("--pipeline.datamanager.camera-res-scale-factor: resize a clip with --max-side or --size.")
         super().__init__(dataparser_outputs, scale_factor, **kwargs)
         self.frames: FrameStore = open_clip(self.metadata["clip_options"], self.metadata["clip"])
+        if len(self.frames) > self.metadata["clip"].num_frames:
+            self.frames = self.frames.shortened(self.metadata["clip"])
         self.metadata["frames"] = self.frames
+        self.frame_numbers: Tuple[int, ...] = self.metadata["frame_numbers"]
         self.masks: Optional[Masks] = None
         mask, clip = self.metadata.get("mask"), self.frames.info
         if mask is not None and self.frames.available:
@@ -39,7 +42,7 @@ class VideoDataset(InputDataset):
         it."""
         if not self.frames.available:
             return np.full((self.frames.info.height, self.frames.info.width, 3), 128, dtype=np.uint8)
-        return self.frames[image_idx]
+        return self.frames[self.frame_numbers[image_idx]]
 
 
 @dataclass
@@ -77,8 +80,8 @@ class VideoDataManager(FullImageDatamanager[VideoDataset]):
         return max(1, len(self.train_dataset) // (self.config.frames_per_step * self.world_size))
 
     def train_frames(self, step: int) -> List[int]:
-        """Frames of a training step on this rank: a pure function of seed, step and rank, so that a resumed run goes
-        on."""
+        """Frames of a training step on this rank, counted within the training split: a pure function of seed, step and
+        rank, so that a resumed run goes on."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._epoch_order[0] != epoch:
             generator = torch.Generator().manual_seed(self.config.train_cameras_sampling_seed * 1_000_003 + epoch)
@@ -90,10 +93,11 @@ class VideoDataManager(FullImageDatamanager[VideoDataset]):
 
     def next_train(self, step: int) -> Tuple[Cameras, Dict]:
         indices = torch.tensor(self.train_frames(step))
-        images = self.train_dataset.frames.batch(indices, self.device).permute(0, 2, 3, 1)
+        numbers = torch.tensor([self.train_dataset.frame_numbers[k] for k in indices])
+        images = self.train_dataset.frames.batch(numbers, self.device).permute(0, 2, 3, 1)
         batch = {"image": images, "image_idx": indices}
         if self.train_dataset.masks is not None:
-            batch["mask"] = self.train_dataset.masks.batch(indices, self.device).permute(0, 2, 3, 1)
+            batch["mask"] = self.train_dataset.masks.batch(numbers, self.device).permute(0, 2, 3, 1)
         return self._train_cameras[indices.to(self.device)], batch
 
     def next_eval(self, step: int) -> Tuple[Cameras, Dict]:
@@ -112,10 +116,11 @@ class VideoDataManager(FullImageDatamanager[VideoDataset]):
         return EvalFrames(self)
 
     def _eval_item(self, index: int) -> Tuple[Cameras, Dict]:
-        image = self.eval_dataset.frames.batch(torch.tensor([index]), self.device)[0].permute(1, 2, 0)
+        number = torch.tensor([self.eval_dataset.frame_numbers[index]])
+        image = self.eval_dataset.frames.batch(number, self.device)[0].permute(1, 2, 0)
         batch = {"image": image, "image_idx": index}
         if self.eval_dataset.masks is not None:
-            batch["mask"] = self.eval_dataset.masks.batch(torch.tensor([index]), self.device)[0].permute(1, 2, 0)
+            batch["mask"] = self.eval_dataset.masks.batch(number, self.device)[0].permute(1, 2, 0)
         return self._eval_cameras[index : index + 1], batch
 
     def get_train_rays_per_batch(self) -> int:

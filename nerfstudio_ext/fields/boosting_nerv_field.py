@@ -1,6 +1,7 @@
 """The networks of NeRV, E-NeRV, HNeRV and their boosted forms: a frame index (and an embedding) to a whole frame."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Dict, Literal, Optional, Tuple, Type
 
 import torch
@@ -76,6 +77,8 @@ class BoostingNeRVField(nn.Module):
         width: Channels after the stem, the one knob of model size.
         with_encoder: False leaves out the encoder of the hybrid forms, which decoding does not need.
     """
+
+    time_code: Tensor
 
     def __init__(
         self,
@@ -165,24 +168,36 @@ class BoostingNeRVField(nn.Module):
         self,
         indices: Int[Tensor, "frames"],
         embeddings: Optional[Float[Tensor, "frames channels grid_height grid_width"]] = None,
+        code: Optional[Float[Tensor, "frames code"]] = None,
     ) -> Float[Tensor, "frames 3 height width"]:
         """Frames in [0, 1] at the clip's own size (the padding is cropped away).
 
         Args:
             indices: 0-based frame numbers.
             embeddings: Content embeddings, for the content stem only.
+            code: Time codes that take the place of the frames' own, for times between frames.
         """
-        code = self.time_code[indices]
+        if code is None:
+            code = self.time_code[indices]
         z = code if self.condition is None else self.condition(code)
         x = self.stem(embeddings, z) if self.config.stem == "content" else self.stem(code)
         for block in self.blocks:
             x = block(x, z)
         return 0.5 * torch.tanh(self.layout.crop(self.head(x))) + 0.5
 
+    def time_code_between(self, position: Fraction, num_frames: int) -> Float[Tensor, "1 code"]:
+        """Time code of a place between frames, counted in frames from 0."""
+        config = self.config
+        first, second = frame_times(num_frames, config.time_convention)[:2]
+        time = first + position * (second - first)
+        code = positional_encoding([time], config.frequency_base, config.num_frequencies)
+        return code.to(self.time_code)
+
     def forward(
         self,
         indices: Int[Tensor, "frames"],
         embeddings: Optional[Float[Tensor, "frames channels grid_height grid_width"]] = None,
+        code: Optional[Float[Tensor, "frames code"]] = None,
     ) -> Float[Tensor, "frames 3 height width"]:
         """As `decode`; `torch.func.functional_call` puts other weights in for one call."""
-        return self.decode(indices, embeddings)
+        return self.decode(indices, embeddings, code)

@@ -2,13 +2,14 @@
 NeRV (NeurIPS 2021), E-NeRV (ECCV 2022) and HNeRV (CVPR 2023).
 
 Implemented: video representation with the networks, losses and recipes of all six; a second training stage that makes
-the numbers cheap to store; holes that are filled (inpainting); the clip as a screen in the scene. Not here:
-interpolation. Deviations: time codes from exact arithmetic (the published ones depend on the device's rounding), frames
-of any size by padding, output always through tanh.
+the numbers cheap to store; holes that are filled (inpainting); frames between frames (interpolation); the clip as a
+screen in the scene. Deviations: time codes from exact arithmetic (the published ones depend on the device's rounding),
+frames of any size by padding, output always through tanh.
 """
 
 import time
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Annotated, Callable, Dict, List, Mapping, Optional, Tuple, Type, Union
 
 import torch
@@ -37,6 +38,10 @@ from nerfstudio_ext.video.sizing import FrameLayout, choose_strides, largest_wid
 
 EMBEDDING_BATCH = 4
 """Frames encoded at once when the whole embedding table is written."""
+SMOOTH_BASE = 1.1
+"""Largest ratio of time frequencies with which the network means anything between frames (Boosting-NeRV: 1.05)."""
+SAME_FRAME = 0.01
+"""Times closer to a frame than this, in frames, are that frame's."""
 TIMED_FRAMES, WARM_UP_FRAMES = 20, 3
 """Frames decoded for the reported decoding speed, and before it."""
 
@@ -81,7 +86,10 @@ class BoostingNeRVModel(ExtModel):
         clip = metadata["clip"]
         self.frames: FrameStore = metadata["frames"]
         self.masks: Optional[Masks] = metadata.get("masks")
+        # Even frames are known, odd ones take their embeddings from their neighbours.
+        self._every_other: bool = metadata.get("task") == "interpolation"
         self._num_frames: int = clip.num_frames
+        self._num_embedded: int = (clip.num_frames + 1) // 2 if self._every_other else clip.num_frames
         self._num_pixels: int = clip.num_frames * clip.height * clip.width
         layout = FrameLayout(
             clip.height, clip.width, tuple(self.config.strides or choose_strides(clip.height, clip.width))
@@ -103,6 +111,11 @@ class BoostingNeRVModel(ExtModel):
         if self.config.compression is not None:
             self.quantizer = VideoQuantizer(self.field.decoder_parameters(), shape is not None)
         self._last_quantized: Optional[Quantized] = None
+        if self._every_other and not self.between_frames:
+            CONSOLE.print(
+                "Interpolation wants smooth time codes: give --pipeline.model.field.frequency-base 1.05.",
+                style="bold yellow",
+            )
         size = self.size_report()
         self._num_stored = size["num_stored"]
         self.rate_readout: Optional[RateReadout] = None
@@ -132,7 +145,7 @@ class BoostingNeRVModel(ExtModel):
 
     def _num_embedding_values(self, network: BoostingNeRVField) -> int:
         shape = network.embedding_shape
-        return 0 if shape is None else self._num_frames * shape[0] * shape[1] * shape[2]
+        return 0 if shape is None else self._num_embedded * shape[0] * shape[1] * shape[2]
 
     def size_report(self) -> Dict[str, int]:
         """Stored numbers: decoder, embeddings and both together (the encoder is never stored)."""
@@ -189,7 +202,7 @@ class BoostingNeRVModel(ExtModel):
         bits = stored.bits
         if embeddings is not None:
             embeddings, _, frame_bits = self.quantizer.quantize_embeddings(embeddings)
-            bits = bits + self._num_frames * frame_bits.mean()
+            bits = bits + self._num_embedded * frame_bits.mean()
         frames = functional_call(self.field, stored.weights, (indices, embeddings))
         return {"rgb": frames.permute(0, 2, 3, 1), "bits": bits}
 
@@ -236,6 +249,10 @@ class BoostingNeRVModel(ExtModel):
         """
         index = int(self.frame_indices(camera)[0])
         pictures = {"rgb": self.decode_frame(index)}
+        if self.between_frames and camera.times is not None:
+            position = float(camera.times.reshape(-1)[0].clamp(0, 1)) * (self._num_frames - 1)
+            if abs(position - index) > SAME_FRAME:
+                pictures["rgb"] = self.decode_between(position)
         if self.frames.available:
             pictures["gt"] = self._source(torch.tensor([index]))[0]
             pictures["error"] = (pictures["rgb"] - pictures["gt"]).abs().mean(0, keepdim=True)
@@ -252,6 +269,31 @@ class BoostingNeRVModel(ExtModel):
             last = (index, self.decode(torch.tensor([index], device=self.device))[0])
             self._last_decoded = last
         return last[1]
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether times between frames make sense: only slowly varying time codes mean anything there."""
+        return self._num_frames > 1 and self.config.field.frequency_base <= SMOOTH_BASE
+
+    @torch.no_grad()
+    def decode_between(self, position: float) -> Float[Tensor, "3 height width"]:
+        """A picture between two frames: time code of that very time, embedding mixed from the neighbours'.
+
+        Args:
+            position: Place in the clip, in frames from 0.
+        """
+        before = min(int(position), self._num_frames - 2)
+        share = position - before
+        index = torch.tensor([before], device=self.device)
+        code = self.field.time_code_between(Fraction(position).limit_denominator(1000), self._num_frames)
+        embedding = None
+        if self.embeddings is not None:
+            embedding = torch.lerp(self._stored_embeddings(index), self._stored_embeddings(index + 1), share)
+        if self.quantizer is None:
+            return self.field(index, embedding, code)[0]
+        if embedding is not None:
+            embedding = self.quantizer.stored_embeddings(embedding)[0]
+        return functional_call(self.field, self.quantized_decoder().weights, (index, embedding, code))[0]
 
     @torch.no_grad()
     def decode(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
@@ -295,7 +337,8 @@ class BoostingNeRVModel(ExtModel):
         if self.quantizer is not None:
             bits = self.quantized_decoder().bits
             if self.embeddings is not None:
-                bits = bits + self.quantizer.stored_embeddings(self.embeddings)[2].sum()
+                known = self.embeddings[::2] if self._every_other else self.embeddings
+                bits = bits + self.quantizer.stored_embeddings(known)[2].sum()
             metrics["bpp"] = float(bits) / self._num_pixels
         return metrics
 
@@ -330,7 +373,13 @@ class BoostingNeRVModel(ExtModel):
         """Embeddings of frames, written to the table anew where training has moved the encoder on."""
         assert self.embeddings is not None
         if self._embeddings_stale and self.frames.available:
-            self.embeddings[indices] = self.field.encode(self._seen(indices)).detach()
+            known = indices
+            if self._every_other:
+                known = torch.cat([indices // 2 * 2, (indices + 1) // 2 * 2]).unique()
+            self.embeddings[known] = self.field.encode(self._seen(known)).detach()
+            if self._every_other:
+                missing = indices[indices % 2 == 1]
+                self.embeddings[missing] = (self.embeddings[missing - 1] + self.embeddings[missing + 1]) / 2
         return self.embeddings[indices]
 
     @torch.no_grad()

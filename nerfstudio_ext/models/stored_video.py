@@ -150,6 +150,10 @@ def encode_model(model: BoostingNeRVModel, method: str, bits: Optional[int] = No
         )
     if bits is not None and not 2 <= bits <= 12:
         raise InputError(f"--bits {bits} must be from 2 to 12.")
+    if model.embeddings is not None and model.size_report()["num_embeddings"] < model.embeddings.numel():
+        raise InputError(
+            "A run of the interpolation task cannot be written as .bnrv: train the clip with all its frames."
+        )
     scales, embedding, codes = _codes(model) if bits is None else _quantise(model, bits)
     distributions = fit(codes)
     table = Table(scales, *embedding, distributions)

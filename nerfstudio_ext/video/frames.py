@@ -115,6 +115,10 @@ class FrameStore:
             raise IndexError(f"Frame {k} is not one of the clip's frames 0 to {len(self) - 1}.")
         return self._pixels()[k]
 
+    def shortened(self, info: ClipInfo) -> "FrameStore":
+        """The first frames of this clip, as many as the given facts say."""
+        return FrameStore(info, self.options, None if self._frames is None else self._frames[: info.num_frames])
+
     def __deepcopy__(self, memo: Dict[int, Any]) -> "FrameStore":
         return self
 
