@@ -27,6 +27,7 @@ COMMANDS: Dict[str, str] = {
     "video encode": "nerfstudio_ext.cli.bnrv:Encode",
     "video info": "nerfstudio_ext.cli.bnrv:Info",
     "video play": "nerfstudio_ext.cli.bnrv:Play",
+    "video rd": "nerfstudio_ext.cli.rd:RateDistortion",
     "video render": "nerfstudio_ext.cli.video:Render",
 }
 """What the user types, one word or group and verb, and the class that does it."""

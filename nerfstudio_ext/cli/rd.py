@@ -1,0 +1,105 @@
+"""`ns-ext video rd`: rate and distortion of .bnrv files beside x264 and x265 on the same frames."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Optional, Tuple
+
+import tyro
+
+
+@dataclass
+class RateDistortion:
+    """Measure .bnrv files of a clip beside x264 and x265 on the same frames; writes a table and a picture.
+
+    The files are of several model sizes: train and compress one run per size first. Four or more give a BD-rate.
+    """
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """The source clip."""
+    files: Tuple[Path, ...] = ()
+    """.bnrv files of that clip."""
+    first_frame: int = 0
+    """First frame used, as in training."""
+    last_frame: Optional[int] = None
+    """Last frame used, as in training."""
+    max_side: Optional[int] = None
+    """Longer side of the frames, as in training."""
+    presets: Tuple[str, ...] = ("medium", "veryslow")
+    """Efforts of x264 and x265."""
+    output: Path = Path("outputs/rd")
+    """Folder of the table (rd.csv) and the picture (rd.png)."""
+
+    def main(self) -> None:
+        from collections import defaultdict
+
+        from rich.progress import track
+
+        from nerfstudio_ext.engine.checkpoints import write_text
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.export.anchors import CRFS, RatePoint, bd_rate, classical_point
+        from nerfstudio_ext.models.stored_video import clip_psnr, read_video
+        from nerfstudio_ext.video.frames import ClipOptions, open_clip
+
+        options = ClipOptions(
+            self.data, first_frame=self.first_frame, last_frame=self.last_frame, max_side=self.max_side
+        )
+        store = open_clip(options)
+        info = store.info
+        curves = defaultdict(list)
+        for path in self.files:
+            video = read_video(path)
+            if (len(video), video.clip.height, video.clip.width) != (info.num_frames, info.height, info.width):
+                raise InputError(
+                    f"{path} holds {len(video)} frames of {video.clip.width}x{video.clip.height}, and the options take "
+                    f"{info.num_frames} of {info.width}x{info.height} from {self.data}: give those of the training."
+                )
+            method = video.header.get("method", "bnrv")
+            curves[f"{method} .bnrv"].append(RatePoint(method, video.bpp, clip_psnr(video, store)))
+        frames = [store[k] for k in range(len(store))]
+        combinations = [
+            (codec, preset, pixel_format, crf)
+            for codec in ("libx264", "libx265")
+            for preset in self.presets
+            for pixel_format in ("yuv420p", "yuv444p")
+            for crf in CRFS
+        ]
+        for codec, preset, pixel_format, crf in track(combinations, "Anchors", transient=True):
+            point = classical_point(frames, codec, crf, preset, pixel_format, info.fps)
+            curves[point.name].append(point)
+
+        rows = [(name, point.bpp, point.psnr) for name, points in curves.items() for point in points]
+        write_text("name,bpp,psnr\n" + "".join(f"{n},{b:.6f},{p:.4f}\n" for n, b, p in rows), self.output / "rd.csv")
+        for name, bpp, psnr in rows:
+            print(f"  {name:28s} {bpp:8.4f} bits/pixel {psnr:7.2f} dB")
+        pixels = info.num_frames * info.height * info.width
+        if info.source_bytes:
+            own = 8 * info.source_bytes / pixels
+            print(f"  the source file itself: {info.source_bytes} bytes, {own:.4f} bits per pixel of these frames")
+        anchors = [name for name in curves if not name.endswith(".bnrv")]
+        for ours in [name for name in curves if name.endswith(".bnrv") and len(curves[name]) >= 4]:
+            for anchor in anchors:
+                try:
+                    print(f"  BD-rate of {ours} against {anchor}: {bd_rate(curves[anchor], curves[ours]):+.1f} %")
+                except InputError as error:
+                    print(f"  no BD-rate of {ours} against {anchor}: {error}")
+        self._draw(curves)
+        print(f"table and picture: {self.output / 'rd.csv'} {self.output / 'rd.png'}")
+
+    def _draw(self, curves) -> None:
+        """Draw PSNR over rate."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(figsize=(8, 5))
+        for name, points in curves.items():
+            ordered = sorted(points, key=lambda point: point.bpp)
+            style = "-o" if name.endswith(".bnrv") else "--."
+            axes.plot([point.bpp for point in ordered], [point.psnr for point in ordered], style, label=name)
+        axes.set(xscale="log", xlabel="bits per pixel", ylabel="PSNR (dB)")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+        figure.tight_layout()
+        figure.savefig(self.output / "rd.png", dpi=120)
+        pyplot.close(figure)
