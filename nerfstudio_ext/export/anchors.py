@@ -55,7 +55,7 @@ def classical_point(
 
     height, width = frames[0].shape[:2]
     try:
-        encoder = av.CodecContext.create(codec, "w")
+        encoder: Any = av.CodecContext.create(codec, "w")
         encoder.width, encoder.height, encoder.pix_fmt = width + width % 2, height + height % 2, pixel_format
         encoder.time_base = 1 / Fraction(fps).limit_denominator(1001)
         encoder.thread_count = 1
