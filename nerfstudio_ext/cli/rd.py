@@ -71,10 +71,10 @@ class RateDistortion:
         write_text("name,bpp,psnr\n" + "".join(f"{n},{b:.6f},{p:.4f}\n" for n, b, p in rows), self.output / "rd.csv")
         for name, bpp, psnr in rows:
             print(f"  {name:28s} {bpp:8.4f} bits/pixel {psnr:7.2f} dB")
-        pixels = info.num_frames * info.height * info.width
         if info.source_bytes:
-            own = 8 * info.source_bytes / pixels
-            print(f"  the source file itself: {info.source_bytes} bytes, {own:.4f} bits per pixel of these frames")
+            # The clip may be a small or short part of it: then its bytes say nothing about rate.
+            own = 8 * info.source_bytes / (info.num_frames * info.height * info.width)
+            print(f"  the whole source file: {info.source_bytes} bytes, {own:.4f} bits for each pixel used here")
         anchors = [name for name in curves if not name.endswith(".bnrv")]
         for ours in [name for name in curves if name.endswith(".bnrv") and len(curves[name]) >= 4]:
             for anchor in anchors:

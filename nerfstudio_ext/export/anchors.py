@@ -59,7 +59,7 @@ def classical_point(
         encoder.width, encoder.height, encoder.pix_fmt = width + width % 2, height + height % 2, pixel_format
         encoder.time_base = 1 / Fraction(fps).limit_denominator(1001)
         encoder.thread_count = 1
-        quiet = {"x265-params": "log-level=error:pools=1:frame-threads=1"} if codec == "libx265" else {}
+        quiet = {"x265-params": "log-level=error:pools=1:frame-threads=1:info=0"} if codec == "libx265" else {}
         encoder.options = {"crf": str(crf), "preset": preset, **quiet}
         packets = []
         for index, frame in enumerate(frames):
