@@ -1,0 +1,88 @@
+"""Posed pictures of an object with what may be known besides: foreground masks, depth and normals."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, Type
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from PIL import Image
+from torch import Tensor
+
+from dataparsers.procedural_object import ProceduralObjectDataParserConfig
+from nerfstudio_ext.engine.errors import InputError
+
+
+class SurfaceDataset(InputDataset):
+    """Pictures with ``fg_mask`` [H, W, 1] in [0, 1] where masks are known, and for drawn scenes ``gt_depth`` [H, W, 1]
+    and ``gt_normals`` [H, W, 3].
+
+    The host's own key ``mask`` means "pixels that may be sampled", which would leave the background untrained.
+    """
+
+    def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
+        if scale_factor != 1.0 and "object_views" in dataparser_outputs.metadata:
+            raise InputError("--pipeline.datamanager.camera-res-scale-factor: draw the object smaller with --size.")
+        super().__init__(dataparser_outputs, scale_factor)
+
+    def get_numpy_image(self, image_idx: int) -> np.ndarray:
+        """One picture, uint8 [H, W, 3 or 4]."""
+        scene = self.metadata.get("object_views")
+        if scene is None:
+            return super().get_numpy_image(image_idx)
+        rgb = scene.view(self.metadata["view_indices"][image_idx]).rgb
+        return torch.round(rgb * 255).to(torch.uint8).numpy()
+
+    def get_metadata(self, data: Dict) -> Dict:
+        scene = self.metadata.get("object_views")
+        if scene is not None:
+            view = scene.view(self.metadata["view_indices"][data["image_idx"]])
+            return {
+                "fg_mask": view.mask[..., None].float(),
+                "gt_depth": view.depth[..., None],
+                "gt_normals": view.normals,
+            }
+        masks = self.metadata.get("fg_mask_filenames")
+        return {} if masks is None else {"fg_mask": self._read_mask(masks[data["image_idx"]], data["image"])}
+
+    def _read_mask(self, path: Path, image: Tensor) -> Float[Tensor, "height width 1"]:
+        """Mask of the size of its picture, white for the object."""
+        mask = Image.open(path).convert("L")
+        height, width = image.shape[:2]
+        if self.scale_factor != 1.0:
+            mask = mask.resize((width, height), resample=Image.Resampling.BILINEAR)
+        if mask.size != (width, height):
+            raise InputError(
+                f"The mask {path} is {mask.size[0]}x{mask.size[1]}, but its picture is {width}x{height}: give every "
+                "picture a mask of its own size."
+            )
+        return torch.from_numpy(np.array(mask, dtype=np.float32) / 255.0)[..., None]
+
+
+@dataclass
+class SurfaceDataManagerConfig(VanillaDataManagerConfig):
+    """Random rays from all training views at once; the views are few, so all of them stay in memory."""
+
+    _target: Type = field(default_factory=lambda: SurfaceDataManager)
+    dataparser: AnnotatedDataParserUnion = field(default_factory=ProceduralObjectDataParserConfig)
+    """Where the views come from."""
+
+
+class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
+    """nerfstudio's ray data manager over `SurfaceDataset`."""
+
+    config: SurfaceDataManagerConfig
+
+    @property
+    def dataset_type(self) -> Type[SurfaceDataset]:
+        return SurfaceDataset
+
+    def get_datapath(self) -> Path:
+        """The source, beside which the viewer keeps camera paths; the working directory where there is none."""
+        source = self.config.dataparser.data
+        return source if source is not None and source.exists() else Path.cwd()
