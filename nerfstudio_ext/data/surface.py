@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Type
+from typing import Dict, List, Type
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class SurfaceDataset(InputDataset):
         if scale_factor != 1.0 and "object_views" in dataparser_outputs.metadata:
             raise InputError("--pipeline.datamanager.camera-res-scale-factor: draw the object smaller with --size.")
         super().__init__(dataparser_outputs, scale_factor)
+        self.metadata["pictures"] = _Pictures(self)
 
     def get_numpy_image(self, image_idx: int) -> np.ndarray:
         """One picture, uint8 [H, W, 3 or 4]."""
@@ -62,6 +63,16 @@ class SurfaceDataset(InputDataset):
                 "picture a mask of its own size."
             )
         return torch.from_numpy(np.array(mask, dtype=np.float32) / 255.0)[..., None]
+
+
+class _Pictures:
+    """A dataset's pictures without the rest, for models that learn from whole views before training."""
+
+    def __init__(self, dataset: SurfaceDataset) -> None:
+        self._dataset = dataset
+
+    def training_pictures(self) -> List[Float[Tensor, "height width 3"]]:
+        return [self._dataset.get_image_float32(k)[..., :3] for k in range(len(self._dataset))]
 
 
 @dataclass
