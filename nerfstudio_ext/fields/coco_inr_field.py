@@ -13,7 +13,7 @@ from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 
 from nerfstudio_ext.codebook.attention import CodebookAttention, CoordinateAttention, KeysValues, attention_entropy
-from nerfstudio_ext.surface.sdf_network import SdfNetwork, encode_frequencies, encoded_dims
+from nerfstudio_ext.surface.sdf_network import SdfNetwork, SharpSoftplus, encode_frequencies, encoded_dims
 
 Context = Dict[str, List[KeysValues]]
 """Keys and values of the prototypes for each network that reads them; empty where none does."""
@@ -84,9 +84,9 @@ class CoCoINRField(nn.Module):
         readers: Dict[str, CoordinateAttention] = {}
         if attention:
             readers = {
-                "sdf": self._reader(position, 1, nn.Softplus(beta=100)),
+                "sdf": self._reader(position, 1, SharpSoftplus()),
                 "colour": self._reader(colour, config.colour_attentions, nn.GELU()),
-                "background_density": self._reader(beyond, 1, nn.Softplus(beta=100)),
+                "background_density": self._reader(beyond, 1, SharpSoftplus()),
                 "background_colour": self._reader(background_colour, 1, nn.GELU()),
             }
         self.readers = nn.ModuleDict(readers)
@@ -97,9 +97,7 @@ class CoCoINRField(nn.Module):
             extra * position, config.width, config.layers, 1 + config.width, config.initial_radius, config.skip
         )
         self.colour_network = _mlp(colour, config.width, config.colour_layers, 3, nn.ReLU)
-        self.background_density = _mlp(
-            extra * beyond, config.width, config.layers, 1 + config.width, lambda: nn.Softplus(beta=100)
-        )
+        self.background_density = _mlp(extra * beyond, config.width, config.layers, 1 + config.width, SharpSoftplus)
         self.background_colour = _mlp(background_colour, config.width, config.colour_layers, 3, nn.ReLU)
 
     def _reader(self, query_width: int, blocks: int, activation: nn.Module) -> CoordinateAttention:

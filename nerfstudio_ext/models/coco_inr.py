@@ -127,6 +127,17 @@ class CoCoINRModel(ExtModel):
                 outputs["prototype_entropy"] = self.field.prototype_entropy(surface)
         return outputs
 
+    def signed_distance(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+        """Signed distance, negative inside, at points of the normalised frame."""
+        return self.field.sdf(points, self.field.context())
+
+    @torch.no_grad()
+    def surface_colours(self, points: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Colours of surface points seen along unit directions, without shooting rays."""
+        context = self.field.context()
+        _, feature, gradient = self.field.sdf_gradient(points, context)
+        return self.field.colour(points, directions, gradient, feature, context)
+
     def _background(self, origins: Tensor, directions: Tensor, context: Context) -> Float[Tensor, "rays 3"]:
         """Colour from beyond the bounding sphere; the last sample is infinitely long, so nothing lies behind it."""
         count, radius = self.config.background_samples, self.config.bounding_radius
