@@ -17,7 +17,7 @@ from nerfstudio_ext.surface.sampler import ErrorBoundedSampling
 coco_inr_model = CoCoINRModelConfig()
 volsdf_model = CoCoINRModelConfig(codebook="none", field=CoCoINRFieldConfig(layers=8, skip=4, colour_layers=4))
 tiny_sampling = ErrorBoundedSampling(
-    samples_per_round=32, final_samples=24, extra_samples=8, max_rounds=3, bisections=6
+    samples_per_round=24, final_samples=18, extra_samples=6, max_rounds=3, bisections=6
 )
 tiny_field = CoCoINRFieldConfig(
     num_prototypes=64, prototype_width=64, head_width=16, width=64, position_octaves=5, background_octaves=5
