@@ -21,6 +21,7 @@ COMMANDS: Dict[str, str] = {
     "codebook inspect": "nerfstudio_ext.cli.codebook:Inspect",
     "codebook learn": "nerfstudio_ext.cli.codebook:Learn",
     "codebook load": "nerfstudio_ext.cli.codebook:Load",
+    "data make": "nerfstudio_ext.cli.data:Make",
     "demo": "nerfstudio_ext.cli.demo:Demo",
     "doctor": "nerfstudio_ext.cli.doctor:Doctor",
     "export mesh": "nerfstudio_ext.cli.export:ExportMesh",

@@ -4,7 +4,7 @@ Attention is written out: the fused kernels have no second derivatives, which a 
 distance needs.
 """
 
-from typing import List, Tuple
+from typing import Iterable, List, Tuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +91,7 @@ class CodebookAttention(nn.Module):
     def forward(self, codebook: Float[Tensor, "codes codebook_width"]) -> Float[Tensor, "prototypes width"]:
         z = self.queries + self.read(self.queries, self.read.keys_values(codebook))
         z = z + self.read_forward(z)
-        for attention, feed_forward in self.blocks:
+        for attention, feed_forward in cast(Iterable[nn.ModuleList], self.blocks):
             z = z + attention(z)
             z = z + feed_forward(z)
         return z
@@ -135,7 +135,7 @@ class CoordinateAttention(nn.Module):
 
     def keys_values(self, prototypes: Float[Tensor, "prototypes width"]) -> List[KeysValues]:
         """Keys and values of every block."""
-        return [read.keys_values(prototypes) for read in self.reads]
+        return [cast(Attention, read).keys_values(prototypes) for read in self.reads]
 
     def forward(self, h: Float[Tensor, "n query_width"], rows: List[KeysValues]) -> Float[Tensor, "n query_width"]:
         for read, keys_values in zip(self.reads, rows):

@@ -5,14 +5,20 @@ is worked out once per training step and once per set of weights, and handed to 
 """
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Optional, Tuple, Type, cast
 
 import torch
 from jaxtyping import Float
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 
-from nerfstudio_ext.codebook.attention import CodebookAttention, CoordinateAttention, KeysValues, attention_entropy
+from nerfstudio_ext.codebook.attention import (
+    Attention,
+    CodebookAttention,
+    CoordinateAttention,
+    KeysValues,
+    attention_entropy,
+)
 from nerfstudio_ext.surface.sdf_network import SdfNetwork, SharpSoftplus, encode_frequencies, encoded_dims
 
 Context = Dict[str, List[KeysValues]]
@@ -116,7 +122,8 @@ class CoCoINRField(nn.Module):
         """Keys and values of all prototypes: anew while gradients are recorded, otherwise kept until weights change."""
         if torch.is_grad_enabled() or self._cached is None:
             context = {
-                name: reader.keys_values(self.prototypes[name](self.codebook)) for name, reader in self.readers.items()
+                name: cast(CoordinateAttention, reader).keys_values(self.prototypes[name](self.codebook))
+                for name, reader in self.readers.items()
             }
             if torch.is_grad_enabled():
                 return context
@@ -194,7 +201,7 @@ class CoCoINRField(nn.Module):
     @torch.no_grad()
     def prototype_entropy(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n 1"]:
         """How widely points spread over the distance network's prototypes: 0 for one, 1 for all alike."""
-        read = self.readers["sdf"].reads[0]
+        read = cast(Attention, cast(CoordinateAttention, self.readers["sdf"]).reads[0])
         h = encode_frequencies(x, self.config.position_octaves)
         return attention_entropy(read.weights(h, self.context()["sdf"][0]))
 

@@ -53,10 +53,10 @@ def compare_surfaces(
         threshold: Distance within which the F-score calls a point right.
         max_distance: Larger distances are left out of the means, as the DTU protocol does; the F-score counts them.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    forth, match = cKDTree(reference).query(points)
-    back, match_back = cKDTree(points).query(reference)
+    forth, match = KDTree(reference).query(points)
+    back, match_back = KDTree(points).query(reference)
     accuracy, completeness = (float(d[d <= max_distance].mean()) for d in (forth, back))
     precision, recall = float((forth < threshold).mean()), float((back < threshold).mean())
     cosines = [
