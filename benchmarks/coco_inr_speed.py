@@ -70,7 +70,7 @@ def main() -> None:
     mesh_times = interleaved_seconds(meshes, 1, warm_up=0)
     coarse, dense = mesh_times["coarse"][0], mesh_times["dense"][0]
     rows = [
-        Row("coco-inr/speed/prototypes", f"training step with {CODES} codes, prototypes once against in every evaluation",
+        Row("coco-inr/speed/prototypes", f"training step with {CODES} codes, prototypes once against every time",
             round(often / once, 2), 1.0, "times", None, arguments.repeats, ">= 3 times", bool(often / once >= 3)),
         Row("coco-inr/speed/mesh", f"mesh of the initial sphere at {resolution}^3, coarse to fine against dense",
             round(dense / coarse, 2), 1.0, "times", None, 1, ">= 5 times", bool(dense / coarse >= 5)),
