@@ -33,7 +33,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "engine": set(),
     "procedural": {"engine"},
     **{family: {"engine", "procedural"} for family in FAMILIES},
-    "export": {"engine", *FAMILIES},
+    "export": {"engine", "procedural", *FAMILIES},
     "dataparsers": {"engine", "procedural", *FAMILIES},
     "data": {"engine", "procedural", "dataparsers", *FAMILIES},
     "fields": {"engine", *FAMILIES},

@@ -18,8 +18,13 @@ from nerfstudio_ext.cli.listing import entry_point_names
 from nerfstudio_ext.engine.errors import InputError
 
 COMMANDS: Dict[str, str] = {
+    "codebook inspect": "nerfstudio_ext.cli.codebook:Inspect",
+    "codebook learn": "nerfstudio_ext.cli.codebook:Learn",
+    "codebook load": "nerfstudio_ext.cli.codebook:Load",
+    "data make": "nerfstudio_ext.cli.data:Make",
     "demo": "nerfstudio_ext.cli.demo:Demo",
     "doctor": "nerfstudio_ext.cli.doctor:Doctor",
+    "export mesh": "nerfstudio_ext.cli.export:ExportMesh",
     "list": "nerfstudio_ext.cli.listing:ListRegistered",
     "run relocate": "nerfstudio_ext.cli.runs:Relocate",
     "video compress": "nerfstudio_ext.cli.compress:Compress",

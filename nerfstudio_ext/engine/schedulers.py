@@ -60,3 +60,36 @@ class WarmupCosineScheduler(Scheduler):
             )
         # A plain function is left out of the checkpoint, so a resumed run may follow a longer schedule.
         return LambdaLR(optimizer, lambda step: warmup_cosine(step / steps, warmup, start))
+
+
+@dataclass
+class ExponentialSchedulerConfig(SchedulerConfig):
+    """Exponential decay, step by step, to a share of the rate at the end of training (VolSDF, CoCo-INR)."""
+
+    _target: Type = field(default_factory=lambda: ExponentialScheduler)
+    """target class to instantiate"""
+    max_steps: Optional[int] = None
+    """Steps to the final share; none: the whole training."""
+    final: float = 0.1
+    """Share of the learning rate at the last step."""
+
+
+class ExponentialScheduler(Scheduler):
+    """Builds the schedule that `ExponentialSchedulerConfig` describes."""
+
+    config: ExponentialSchedulerConfig
+
+    def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LRScheduler:
+        """Schedule for one optimizer, stepped once per training step.
+
+        Raises:
+            InputError: The number of steps is neither in the config nor filled in by the trainer, or the share is
+                not above zero.
+        """
+        steps, final = self.config.max_steps, self.config.final
+        if steps is None or steps < 1 or final <= 0:
+            raise InputError(
+                f"The exponential schedule needs a number of steps and a final share above zero, but has {steps} and "
+                f"{final}: set max_steps and final in the optimizer config, or train with ExtTrainer."
+            )
+        return LambdaLR(optimizer, lambda step: final ** min(step / steps, 1.0))

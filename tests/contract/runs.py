@@ -14,12 +14,16 @@ from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils import writer
 from nerfstudio.utils.eval_utils import eval_setup
 
+from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from dataparsers.video_frames import VideoDataParserConfig
 from nerfstudio_ext.engine.trainer import ExtTrainerConfig
 from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModelConfig
+from nerfstudio_ext.models.coco_inr import CoCoINRModelConfig
 
 FRAMES, HEIGHT, WIDTH = 6, 46, 66
 """The procedural clip of all runs: even sizes, as mp4 wants, that no stride divides, so that padding takes part."""
+SIDE, TRAIN_VIEWS, TEST_VIEWS = 16, 4, 2
+"""Pictures of the procedural object of all runs: pixels along a side, and how many."""
 STEPS = 2
 LEARNED = ("hnerv-boost-tiny", "nerv-boost-tiny")
 """Presets that the fixture `learned` trains: one that decodes from content, one from time."""
@@ -60,8 +64,17 @@ def tiny_config(
     parser, model = config.pipeline.datamanager.dataparser, config.pipeline.model
     if isinstance(parser, VideoDataParserConfig):
         parser.procedural_frames, parser.procedural_size = FRAMES, (HEIGHT, WIDTH)
+    if isinstance(parser, ProceduralObjectDataParserConfig):
+        parser.size, parser.views, parser.num_views, parser.max_test_views = SIDE, 10, TRAIN_VIEWS, TEST_VIEWS
+        config.pipeline.datamanager.train_num_rays_per_batch = 32
+        config.pipeline.datamanager.eval_num_rays_per_batch = 32
     if isinstance(model, BoostingNeRVModelConfig):
         model.width = 8
+    if isinstance(model, CoCoINRModelConfig):
+        model.background_samples = 4
+        model.field.width, model.field.num_prototypes, model.field.prototype_width = 64, 6, 16
+        model.field.position_octaves, model.field.depth = 2, 1
+        model.sampling.samples_per_round, model.sampling.final_samples, model.sampling.extra_samples = 12, 8, 4
     return config
 
 
@@ -93,6 +106,15 @@ def train(config: ExtTrainerConfig) -> Run:
 def parameters(pipeline: Pipeline) -> Dict[str, torch.Tensor]:
     """Copies of everything that a checkpoint of this pipeline holds, on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in pipeline.state_dict().items()}
+
+
+def shown(pipeline: Pipeline) -> torch.Tensor:
+    """Everything that a run shows of its data: the clip as the network decodes it, or the held-out views."""
+    if hasattr(pipeline.model, "decode_frame"):
+        return torch.stack([pipeline.model.decode_frame(k) for k in range(len(pipeline.datamanager.train_dataset))])
+    cameras = pipeline.datamanager.eval_dataset.cameras.to(pipeline.device)
+    views = [pipeline.model.get_outputs_for_camera(cameras[k : k + 1])["rgb"] for k in range(len(cameras))]
+    return torch.stack(views)
 
 
 def nearest_frames(pictures: np.ndarray, clip: np.ndarray) -> List[int]:

@@ -42,6 +42,13 @@ _VIDEO: Column = {
 
 COMMANDS = tuple(_VIDEO)
 
+# A surface seen along rays. The stock marching cubes insist on CUDA and on the host's own field: `ns-ext export mesh`.
+_SURFACE: Column = {
+    **{command: _everywhere(WORKS) for command in COMMANDS},
+    "ns-export marching-cubes": _everywhere(REFUSES),
+    "ns-export gaussian-splat": _everywhere(REFUSES),
+}
+
 _BY_METHOD: Dict[str, Column] = {
     "nerv": _VIDEO,
     "nerv-boost": _VIDEO,
@@ -49,6 +56,8 @@ _BY_METHOD: Dict[str, Column] = {
     "e-nerv-boost": _VIDEO,
     "hnerv": _VIDEO,
     "hnerv-boost": _VIDEO,
+    "coco-inr": _SURFACE,
+    "volsdf": _SURFACE,
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 
 from nerfstudio_ext.video.screen import SCREEN_WIDTH, screen_camera_to_world
-from tests.contract.registered import METHODS
+from tests.contract.registered import VIDEO_METHODS
 from tests.contract.runs import FRAMES, HEIGHT, LEARNED, WIDTH, Run, nearest_frames
 
 
@@ -20,7 +20,7 @@ def camera_at(position: torch.Tensor, size: int = 40) -> Cameras:
     return Cameras(pose[None], fx=float(size), fy=float(size), cx=size / 2, cy=size / 2, width=size, height=size)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VIDEO_METHODS)
 def test_dataset_cameras_give_frames_pixel_for_pixel(name: str, device: str, opened) -> None:
     pipeline = opened(name, device)
     model, dataset = pipeline.model, pipeline.datamanager.eval_dataset
@@ -38,7 +38,7 @@ def test_dataset_cameras_give_frames_pixel_for_pixel(name: str, device: str, ope
         assert 0.999 * SCREEN_WIDTH < outputs["depth"].min() < outputs["depth"].max() < 1.2 * SCREEN_WIDTH
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VIDEO_METHODS)
 def test_other_cameras_see_a_screen_in_perspective(name: str, device: str, opened) -> None:
     pipeline = opened(name, device)
     right, front = screen_camera_to_world()[:, 0], screen_camera_to_world()[:, 2]

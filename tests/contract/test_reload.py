@@ -17,15 +17,10 @@ from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import ensure_ffmpeg
 from tests.contract.registered import METHODS
-from tests.contract.runs import STEPS, Run, free_port, parameters, tiny_config, train
+from tests.contract.runs import STEPS, Run, free_port, parameters, shown, tiny_config, train
 from tests.contract.test_commands import camera_path, pictures
 
 GetRun = Callable[[str, str], Run]
-
-
-def frames_of(pipeline) -> torch.Tensor:
-    """Every frame of the clip as the network decodes it."""
-    return torch.stack([pipeline.model.decode_frame(k) for k in range(len(pipeline.datamanager.train_dataset))])
 
 
 def change_checkpoint(run: Path, change: Callable[[Dict], None]) -> None:
@@ -59,7 +54,7 @@ def test_config_of_a_run_survives_yaml(name: str, device: str, trained: GetRun) 
 def test_missing_parameter_is_named(name: str, device: str, trained: GetRun, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(trained(name, device).folder, tmp_path / "run"))
     config = relocate_run(moved)
-    lost = next(key for key in torch.load(trained(name, device).checkpoint)["pipeline"] if "blocks" in key)
+    lost = next(key for key in torch.load(trained(name, device).checkpoint)["pipeline"] if "_model.field." in key)
     change_checkpoint(moved, lambda state: state.pop(lost))
     with pytest.raises(InputError, match=f"1 missing.*{lost.removeprefix('_model.')}"):
         eval_setup(config)
@@ -70,7 +65,7 @@ def test_moved_run_opens_from_anywhere(name: str, device: str, trained: GetRun, 
     moved = Path(shutil.copytree(trained(name, device).folder, tmp_path / "shelf" / "my run"))
     monkeypatch.chdir(tmp_path)
     pipeline = eval_setup(relocate_run(moved))[1]
-    assert torch.equal(frames_of(pipeline), frames_of(opened(name, device)))
+    assert torch.equal(shown(pipeline), shown(opened(name, device)))
 
 
 @pytest.mark.parametrize("name", ["hnerv-boost-tiny", "nerv-tiny"])
@@ -78,11 +73,11 @@ def test_opens_without_its_video(name: str, device: str, make_clip, tmp_path: Pa
     ensure_ffmpeg()
     video = make_clip(frames=5, size=(32, 48))
     run = train(tiny_config(name, tmp_path / "runs", data=video, device=device))
-    before = frames_of(run.open())
+    before = shown(run.open())
     video.unlink()
 
     pipeline = run.open("inference")
-    assert torch.equal(frames_of(pipeline), before)
+    assert torch.equal(shown(pipeline), before)
     outputs = pipeline.model.get_outputs_for_camera(pipeline.datamanager.train_dataset.cameras[:1])
     assert list(outputs) == ["rgb", "accumulation", "depth"]
     (tmp_path / "path.json").write_text(json.dumps(camera_path([1.0, 0.0])))

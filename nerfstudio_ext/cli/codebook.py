@@ -1,0 +1,144 @@
+"""`ns-ext codebook ...`: make, convert and look at tables of code vectors."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Optional
+
+import tyro
+
+
+@dataclass
+class LearnOptionsFlags:
+    """Size of the table and how it is learned."""
+
+    codes: int = 1024
+    """Code vectors."""
+    width: int = 64
+    """Numbers in each."""
+    patches: int = 40000
+    """Patches drawn from all pictures together."""
+    iterations: int = 25
+    """Rounds of k-means."""
+    seed: int = 0
+    """Decides which patches are drawn and where k-means starts."""
+
+
+@dataclass
+class Learn:
+    """Learn a codebook from pictures (none given: from procedural ones) and say how good it is."""
+
+    output: Annotated[Path, tyro.conf.Positional]
+    """File to write, .safetensors."""
+    images: Optional[Path] = None
+    """Folder of pictures to learn from."""
+    options: Annotated[LearnOptionsFlags, tyro.conf.arg(name="")] = field(default_factory=LearnOptionsFlags)
+    """Size of the table and how it is learned."""
+
+    def main(self) -> None:
+        import dataclasses
+
+        import numpy as np
+        import torch
+        from PIL import Image
+
+        from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook, procedural_pictures
+        from nerfstudio_ext.codebook.table import write_codebook
+        from nerfstudio_ext.engine.errors import InputError
+
+        if self.output.suffix != ".safetensors":
+            raise InputError(f"A codebook is written as .safetensors, so {self.output.name} needs that ending.")
+        if self.images is None:
+            pictures, source = procedural_pictures(), "procedural objects of this suite, 12 views of 96x96 each"
+        else:
+            endings = (".png", ".jpg", ".jpeg")
+            paths = sorted(p for p in self.images.glob("*") if p.suffix.lower() in endings)
+            if not paths:
+                raise InputError(
+                    f"{self.images} holds no pictures ({', '.join(endings)}): name the folder they are in."
+                )
+            pictures = [torch.from_numpy(np.array(Image.open(p).convert("RGB"), np.float32) / 255) for p in paths]
+            source = f"{len(paths)} pictures"
+        settings = dataclasses.asdict(self.options)
+        learned = learn_codebook(pictures, LearnOptions(**settings))
+        flags = " ".join(f"--{key} {value}" for key, value in settings.items())
+        report = {key: f"{value:.4f}" for key, value in learned.report.items()}
+        metadata = {"command": f"ns-ext codebook learn {flags}", "pictures": source, **report}
+        write_codebook(learned.table, self.output, metadata)
+        for key, value in metadata.items():
+            print(f"{key}: {value}")
+
+
+@dataclass
+class Load:
+    """Cut the code vectors out of a checkpoint and write them as a small file of their own."""
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """Checkpoint or table: .ckpt, .pt, .pth, .bin, .safetensors, .msgpack, .npy or .npz."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """File to write, .safetensors, half precision."""
+    prune: bool = False
+    """Drop code vectors that training never used."""
+    allow_pickle: bool = False
+    """Let the checkpoint run the code it may contain."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.codebook.table import load_codebook, prune_dead, write_codebook
+        from nerfstudio_ext.engine.errors import InputError
+
+        if self.output.suffix != ".safetensors":
+            raise InputError(f"A codebook is written as .safetensors, so {self.output.name} needs that ending.")
+        table = load_codebook(self.source, self.allow_pickle)
+        table = prune_dead(table) if self.prune else table
+        write_codebook(table, self.output, {"source": self.source.name})
+        print(f"{len(table)} codes of width {table.shape[1]}: {self.output}")
+
+
+@dataclass
+class Inspect:
+    """Say how large a codebook is, how much of it is alive, and draw the histogram of its norms."""
+
+    source: Annotated[Path, tyro.conf.Positional] = Path("default")
+    """File, or the word default."""
+    histogram: Optional[Path] = None
+    """PNG to write."""
+    allow_pickle: bool = False
+    """Let the checkpoint run the code it may contain."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.codebook.table import (
+            DEFAULT_CODEBOOK,
+            dead_codes,
+            effective_rank,
+            load_codebook,
+            read_safetensors,
+        )
+
+        path = DEFAULT_CODEBOOK if self.source == Path("default") else self.source
+        table = load_codebook(path, self.allow_pickle)
+        norms = table.norm(dim=1)
+        print(f"{len(table)} codes of width {table.shape[1]}, {int(dead_codes(table).sum())} of them dead")
+        print(f"norms {float(norms.min()):.3g} to {float(norms.max()):.3g}, median {float(norms.median()):.3g}")
+        print(f"effective rank {effective_rank(table):.1f} of {table.shape[1]}")
+        if path.suffix == ".safetensors":
+            for key, value in read_safetensors(path)[1].items():
+                print(f"{key}: {value}")
+        if self.histogram is not None:
+            _draw_histogram(norms.tolist(), self.histogram)
+            print(f"histogram of norms: {self.histogram}")
+
+
+def _draw_histogram(values: list, path: Path) -> None:
+    """Bars on white, 480x240 pixels, smallest value left."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    counts, edges = np.histogram(values, bins=48)
+    picture = Image.new("RGB", (480, 240), "white")
+    draw = ImageDraw.Draw(picture)
+    for k, count in enumerate(counts):
+        height = 200 * count / max(1, counts.max())
+        draw.rectangle([k * 10 + 1, 215 - height, k * 10 + 8, 215], fill=(60, 90, 160))
+    draw.text((4, 222), f"{edges[0]:.3g}", fill="black")
+    draw.text((436, 222), f"{edges[-1]:.3g}", fill="black")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)

@@ -1,0 +1,45 @@
+"""`ns-ext data ...`: scenes with exact ground truth, written to disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass
+class Make:
+    """Draw a procedural object and write it in IDR layout, with depth, normals and the true mesh beside it."""
+
+    object: Annotated[str, tyro.conf.Positional]
+    """What to draw: spheres, torus-box, head, vase, lattice or coral."""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where to write; must be empty or new."""
+    views: int = 40
+    """Cameras around the object."""
+    size: int = 128
+    """Width and height of the pictures in pixels."""
+    rig: Literal["rings", "ring", "hemisphere"] = "rings"
+    """Where the cameras stand."""
+    radius: float = 2.6
+    """Distance of the cameras from the object's centre."""
+    background: bool = True
+    """Draw a coloured background far away; otherwise it is white."""
+    seed: int = 0
+    """Decides the background."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.export.object_scene import write_object_scene
+        from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
+
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError(f"{self.folder} is not empty: name a new folder.")
+        options = ObjectSceneOptions(
+            self.object, self.views, self.size, self.rig, self.radius, self.background, self.seed
+        )
+        write_object_scene(ObjectScene(options), self.folder)
+        print(f"{self.views} views of '{self.object}': {self.folder}")
+        print(
+            f"train on it with:  ns-train coco-inr-tiny idr-data --data {self.folder} --num-views 6 --max-test-views 8"
+        )

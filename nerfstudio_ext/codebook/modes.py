@@ -1,0 +1,71 @@
+"""What stands behind the prototypes: a codebook, one of its null hypotheses, or nothing."""
+
+import hashlib
+from pathlib import Path
+from typing import List, Optional, Protocol, Tuple
+
+from jaxtyping import Float
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+
+from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook
+from nerfstudio_ext.codebook.table import (
+    DEFAULT_CODEBOOK,
+    NARROW,
+    dead_codes,
+    load_codebook,
+    prune_dead,
+    randomised,
+    shuffled,
+)
+from nerfstudio_ext.engine.errors import InputError
+
+SEED = 0
+"""Of the random and the shuffled table, which must be the same when a run is opened again."""
+
+
+class Pictures(Protocol):
+    """Training views, read when a codebook is learned from them."""
+
+    def training_pictures(self) -> List[Float[Tensor, "height width 3"]]: ...
+
+
+def codebook_for(
+    mode: str, prune: bool, allow_pickle: bool, pictures: Optional[Pictures]
+) -> Tuple[Optional[Float[Tensor, "codes width"]], bool]:
+    """Table of a mode (none: the prototypes are parameters), and whether points read prototypes at all.
+
+    Args:
+        mode: default, a file, scene, random, shuffle, free or none.
+        prune: Drop dead codes.
+        allow_pickle: As `load_codebook`.
+        pictures: The training views, for the mode scene.
+
+    Raises:
+        InputError: The mode is neither a known word nor a readable file.
+    """
+    if mode in ("free", "none"):
+        return None, mode == "free"
+    if mode == "scene":
+        if pictures is None:
+            raise InputError("--pipeline.model.codebook scene needs training pictures, and this data has none.")
+        table = learn_codebook(pictures.training_pictures(), LearnOptions(codes=256, seed=SEED)).table
+    else:
+        path = DEFAULT_CODEBOOK if mode in ("default", "random", "shuffle") else Path(mode)
+        table = load_codebook(path, allow_pickle)
+    if mode == "random":
+        table = randomised(table, SEED)
+    elif mode == "shuffle":
+        table = shuffled(table, SEED)
+    dead = int(dead_codes(table).sum())
+    if prune and dead:
+        table = prune_dead(table)
+    if table.shape[1] < NARROW:
+        CONSOLE.print(f"The codebook's vectors have only {table.shape[1]} numbers: hardly a prior.", style="yellow")
+    norms = table.norm(dim=1).quantile(table.new_tensor([0.0, 0.5, 1.0])).tolist()
+    digest = hashlib.sha256(table.numpy().tobytes()).hexdigest()[:12]
+    CONSOLE.print(
+        f"Codebook '{mode}': {table.shape[0]} codes of width {table.shape[1]}, {dead} dead, norms "
+        f"{norms[0]:.2g} to {norms[2]:.2g} (median {norms[1]:.2g}), sha256 {digest}"
+    )
+    return table, True

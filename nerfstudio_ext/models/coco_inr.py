@@ -1,0 +1,223 @@
+"""CoCo-INR: Coordinates Are NOT Lonely - Codebook Prior Helps Implicit Neural 3D Representations (NeurIPS 2022), with
+VolSDF (NeurIPS 2021) as what remains without the prior.
+
+Implemented: the four networks with codebook and coordinate attention, Laplace density, error-bounded sampling, the
+inverted-sphere background, L1 and eikonal losses. Not here: the ImageNet codebook of the paper (give its path); a small
+table that the suite learned is the default. Deviations: prototypes once per step instead of seven times; near-surface
+eikonal points lie on their rays (the published code starts them at the ray's direction); an optional mask loss.
+"""
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Tuple, Type
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+from torch.nn import Parameter
+
+from nerfstudio_ext.codebook.modes import codebook_for
+from nerfstudio_ext.engine.metrics import psnr
+from nerfstudio_ext.fields.coco_inr_field import CoCoINRField, CoCoINRFieldConfig, Context
+from nerfstudio_ext.models.base import ExtModel, ExtModelConfig
+from nerfstudio_ext.surface.density import LaplaceDensity, render_weights
+from nerfstudio_ext.surface.sampler import ErrorBoundedSampling, sample_error_bounded
+from nerfstudio_ext.surface.sphere import inverted_sphere_points, sphere_span
+
+
+@dataclass
+class CoCoINRModelConfig(ExtModelConfig):
+    """One object from a few views; the defaults are the paper's."""
+
+    _target: Type = field(default_factory=lambda: CoCoINRModel)
+    enable_collider: bool = False
+    """Rays run from the camera to the bounding sphere."""
+    eval_num_rays_per_chunk: int = 1024
+    """Rays rendered at once."""
+    sampling: ErrorBoundedSampling = field(default_factory=ErrorBoundedSampling)
+    """Samples along the rays."""
+    field: CoCoINRFieldConfig = field(default_factory=CoCoINRFieldConfig)
+    """Architecture."""
+    codebook: str = "default"
+    """default (learned by the suite), a file, scene (learned from the training views), random (Gaussian with the
+    default's mean and covariance), shuffle (the default with permuted columns), free (the prototypes are parameters)
+    or none (no attention: VolSDF)."""
+    codebook_prune: bool = False
+    """Drop code vectors that the codebook's own training never used."""
+    allow_pickle: bool = False
+    """Let a codebook file run the code it may contain, as old checkpoints need."""
+    background_samples: int = 32
+    """Samples beyond the bounding sphere."""
+    bounding_radius: float = 3.0
+    """Radius of the sphere about the origin that holds cameras and object."""
+    initial_beta: float = 0.1
+    """Scale of the density at the start, in world units."""
+    minimum_beta: float = 1e-4
+    """The scale never falls below this."""
+    rgb_loss_mult: float = 1.0
+    """Weight of the colour's L1 loss."""
+    eikonal_loss_mult: float = 0.1
+    """Weight of the loss that keeps the distance's gradient at length one."""
+    mask_loss_mult: float = 0.0
+    """Weight of the cross entropy between accumulation and foreground mask, where the data has masks (not in the
+    paper; turntables need it)."""
+
+
+class CoCoINRModel(ExtModel):
+    """Signed distance rendered as volume, in front of an inverted-sphere background."""
+
+    config: CoCoINRModelConfig
+    field: CoCoINRField
+
+    def populate_modules(self) -> None:
+        super().populate_modules()
+        config = self.config
+        codebook, attention = codebook_for(
+            config.codebook, config.codebook_prune, config.allow_pickle, self.kwargs["metadata"].get("pictures")
+        )
+        self.field = config.field.setup(codebook=codebook, attention=attention)
+        self.density = LaplaceDensity(config.initial_beta, config.minimum_beta)
+        trained = sum(p.numel() for p in self.field.parameters() if p.requires_grad)
+        CONSOLE.print(f"{trained:,} trainable numbers in the four networks")
+
+    def get_param_groups(self) -> Dict[str, List[Parameter]]:
+        return {"field": [*self.field.parameters(), *self.density.parameters()]}
+
+    def get_outputs(self, ray_bundle: RayBundle) -> Dict[str, Tensor]:
+        """Colours of a flat bundle of rays, with the gradients that the eikonal loss needs while training."""
+        origins, directions = ray_bundle.origins, F.normalize(ray_bundle.directions, dim=-1)
+        context = self.field.context()
+        near, far = sphere_span(origins, directions, self.config.bounding_radius)
+
+        def sdf_on_rays(rays: Tensor, t: Tensor) -> Tensor:
+            points = origins[rays, None] + t[..., None] * directions[rays, None]
+            return self.field.sdf(points.reshape(-1, 3), context).view(t.shape)
+
+        t = sample_error_bounded(
+            self.config.sampling, near, far, sdf_on_rays, float(self.density.beta), stratified=self.training
+        )
+        starts, deltas = t[:, :-1], t[:, 1:] - t[:, :-1]
+        points = (origins[:, None] + starts[..., None] * directions[:, None]).reshape(-1, 3)
+        sdf, feature, gradient = self.field.sdf_gradient(points, context)
+        views = directions[:, None].expand(-1, starts.shape[1], -1).reshape(-1, 3)
+        colours = self.field.colour(points, views, gradient, feature, context).view(*starts.shape, 3)
+        weights, behind = render_weights(self.density(sdf).view(starts.shape), deltas)
+        background = self._background(origins, directions, context)
+
+        foreground = (weights[..., None] * colours).sum(1)
+        accumulation = weights.sum(-1, keepdim=True)
+        normals = F.normalize(
+            (weights[..., None] * F.normalize(gradient, dim=-1).view(*starts.shape, 3)).sum(1), dim=-1
+        )
+        outputs = {
+            "rgb": foreground + behind[:, None] * background,
+            "accumulation": accumulation,
+            "depth": (weights * starts).sum(-1, keepdim=True) / accumulation.clamp(min=1e-3),
+            "normals": (normals + 1) / 2,
+        }
+        if self.training:
+            outputs["eikonal_gradients"] = self._eikonal_gradients(origins, directions, starts, context)
+        else:
+            outputs["foreground"] = foreground
+            outputs["background"] = background
+            if "sdf" in context:
+                surface = origins + outputs["depth"] * directions
+                outputs["prototype_entropy"] = self.field.prototype_entropy(surface)
+        return outputs
+
+    def signed_distance(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+        """Signed distance, negative inside, at points of the normalised frame."""
+        return self.field.sdf(points, self.field.context())
+
+    @torch.no_grad()
+    def surface_colours(self, points: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Colours of surface points seen along unit directions, without shooting rays."""
+        context = self.field.context()
+        _, feature, gradient = self.field.sdf_gradient(points, context)
+        return self.field.colour(points, directions, gradient, feature, context)
+
+    def _background(self, origins: Tensor, directions: Tensor, context: Context) -> Float[Tensor, "rays 3"]:
+        """Colour from beyond the bounding sphere; the last sample is infinitely long, so nothing lies behind it."""
+        count, radius = self.config.background_samples, self.config.bounding_radius
+        shares = torch.linspace(0, 1, count, device=origins.device).expand(len(origins), -1)
+        if self.training:
+            middle = (shares[:, 1:] + shares[:, :-1]) / 2
+            low, high = torch.cat([shares[:, :1], middle], -1), torch.cat([middle, shares[:, -1:]], -1)
+            shares = low + (high - low) * torch.rand_like(low)
+        inverse = shares.flip(-1) / radius
+        points = inverted_sphere_points(origins, directions, radius, inverse).reshape(-1, 4)
+        views = directions[:, None].expand(-1, count, -1).reshape(-1, 3)
+        density, colours = self.field.background(points, views, context)
+        deltas = torch.cat([inverse[:, :-1] - inverse[:, 1:], torch.full_like(inverse[:, :1], 1e10)], dim=-1)
+        weights, _ = render_weights(density.view(-1, count), deltas)
+        return (weights[..., None] * colours.view(-1, count, 3)).sum(1)
+
+    def _eikonal_gradients(
+        self, origins: Tensor, directions: Tensor, starts: Tensor, context: Context
+    ) -> Float[Tensor, "points 3"]:
+        """Gradients at one random point of the box per ray, and at one of the ray's samples."""
+        radius = self.config.bounding_radius
+        anywhere = (torch.rand_like(origins) * 2 - 1) * radius
+        pick = torch.randint(starts.shape[1], (len(starts), 1), device=starts.device)
+        nearby = origins + starts.gather(1, pick) * directions
+        return self.field.sdf_gradient(torch.cat([anywhere, nearby]), context)[2]
+
+    def get_metrics_dict(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        target = batch["image"].to(self.device)[..., :3]
+        pair = (x.detach().T[None, :, None] for x in (outputs["rgb"], target))
+        return {"psnr": psnr(*pair).mean(), "beta": self.density.beta.detach()}
+
+    def get_loss_dict(
+        self,
+        outputs: Dict[str, Tensor],
+        batch: Dict[str, Tensor],
+        metrics_dict: Optional[Dict[str, Tensor]] = None,
+    ) -> Dict[str, Tensor]:
+        config = self.config
+        target = batch["image"].to(self.device)[..., :3]
+        losses = {"rgb_loss": config.rgb_loss_mult * (outputs["rgb"] - target).abs().mean()}
+        if "eikonal_gradients" in outputs:
+            length = outputs["eikonal_gradients"].norm(dim=-1)
+            losses["eikonal_loss"] = config.eikonal_loss_mult * (length - 1).square().mean()
+        if config.mask_loss_mult > 0 and "fg_mask" in batch:
+            mask = (batch["fg_mask"].to(self.device) > 0.5).float()
+            entropy = F.binary_cross_entropy(outputs["accumulation"].clamp(1e-3, 1 - 1e-3), mask)
+            losses["mask_loss"] = config.mask_loss_mult * entropy
+        return losses
+
+    def get_image_metrics_and_images(
+        self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
+    ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
+        """Full-frame scores, and where masks, depth and normals are known also those of the object alone.
+
+        ``psnr_masked`` counts object pixels only; ``mask_iou`` compares accumulation above one half with the mask;
+        ``normal_error`` is in degrees and ``depth_error`` in world units, both over the pixels that are object in both.
+        """
+        batch = {**batch, "image": batch["image"][..., :3]}
+        metrics, images = super().get_image_metrics_and_images(outputs, batch)
+        images["geometry"] = torch.cat([outputs["normals"], outputs["accumulation"].expand(-1, -1, 3)], dim=1)
+        if "fg_mask" not in batch:
+            return metrics, images
+        mask = batch["fg_mask"].to(outputs["rgb"].device)[..., 0] > 0.5
+        solid = outputs["accumulation"][..., 0] > 0.5
+        error = (outputs["rgb"] - batch["image"].to(outputs["rgb"].device))[mask].square().mean()
+        if bool(mask.any()):
+            metrics["psnr_masked"] = float(-10 * torch.log10(error + 1e-9))
+        metrics["mask_iou"] = float((mask & solid).sum() / (mask | solid).sum().clamp(min=1))
+        both = mask & solid
+        if "gt_normals" in batch and bool(both.any()):
+            wanted = batch["gt_normals"].to(outputs["rgb"].device)[both]
+            cosine = ((outputs["normals"][both] * 2 - 1) * wanted).sum(-1).clamp(-1, 1)
+            metrics["normal_error"] = float(torch.rad2deg(torch.acos(cosine)).mean())
+            depth = (outputs["depth"] - batch["gt_depth"].to(outputs["depth"].device))[both]
+            metrics["depth_error"] = float(depth.abs().mean())
+        elif "gt_normals" in batch:
+            metrics["normal_error"], metrics["depth_error"] = 90.0, float(self.config.bounding_radius)
+        return metrics, images
+
+    def get_run_metrics(self) -> Dict[str, float]:
+        """Trainable numbers and the final scale of the density."""
+        count = sum(p.numel() for p in self.field.parameters() if p.requires_grad)
+        return {"num_parameters": float(count), "beta": float(self.density.beta)}

@@ -1,0 +1,157 @@
+"""One object, cameras around it and a far background: pictures with exact mask, depth and normals."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.procedural.objects import Points, SdfObject, Values, get_object
+from nerfstudio_ext.procedural.rigs import RigName, rig_poses
+
+BACKGROUND_RADIUS = 8.0
+"""The far background is painted on a sphere of this radius about the origin, in world units."""
+FIELD_OF_VIEW = math.radians(50)
+MAX_STEPS, PRECISION = 200, 2e-4
+
+
+@dataclass(frozen=True)
+class ObjectSceneOptions:
+    """Everything that decides what an object scene looks like."""
+
+    name: str = "torus-box"
+    num_views: int = 40
+    size: int = 128
+    rig: RigName = "rings"
+    radius: float = 2.6
+    background: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ObjectView:
+    """One picture with its ground truth; depth is Euclidean along the ray in world units, 0 beside the object."""
+
+    rgb: Float[Tensor, "height width 3"]
+    mask: Bool[Tensor, "height width"]
+    depth: Float[Tensor, "height width"]
+    normals: Float[Tensor, "height width 3"]
+
+
+class ObjectScene:
+    """A drawn scene; views are drawn when they are first asked for and then kept.
+
+    Args:
+        options: What to draw.
+
+    Raises:
+        InputError: There is no such object, or the numbers describe no scene.
+    """
+
+    def __init__(self, options: ObjectSceneOptions) -> None:
+        if options.num_views < 1 or options.size < 2 or options.radius <= 1.0:
+            raise InputError(
+                f"An object scene needs at least one view of at least 2 pixels from outside the unit sphere, not "
+                f"{options.num_views} views of {options.size} pixels from {options.radius}."
+            )
+        self.options = options
+        self.object: SdfObject = get_object(options.name)
+        self.poses: Float[Tensor, "views 3 4"] = rig_poses(options.rig, options.num_views, options.radius)
+        self.focal: float = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
+        # The seed turns the background about the vertical axis and shifts its colours.
+        self._phases = torch.rand(6, generator=torch.Generator().manual_seed(options.seed)) * (2 * math.pi)
+        self._view = lru_cache(maxsize=None)(self._draw)
+
+    def __deepcopy__(self, memo: dict) -> "ObjectScene":
+        return self  # datasets copy their metadata; what is drawn once serves all of them
+
+    def view(self, index: int) -> ObjectView:
+        """Picture and ground truth of one camera."""
+        return self._view(index)
+
+    def rays(self, index: int) -> Float[Tensor, "height width 3"]:
+        """Unit directions through the pixel centres (at +0.5) of one camera, world frame."""
+        size = self.options.size
+        pixel = (torch.arange(size) + 0.5 - size / 2) / self.focal
+        y, x = torch.meshgrid(-pixel, pixel, indexing="ij")
+        local = torch.stack([x, y, -torch.ones_like(x)], dim=-1)
+        return torch.nn.functional.normalize(local @ self.poses[index, :, :3].T, dim=-1)
+
+    def _draw(self, index: int) -> ObjectView:
+        size = self.options.size
+        directions = self.rays(index).reshape(-1, 3)
+        origins = self.poses[index, :, 3].expand_as(directions)
+        depth, hit = trace(self.object, origins, directions)
+        rgb = self._background(origins, directions) if self.options.background else torch.ones_like(directions)
+        points = origins[hit] + depth[hit, None] * directions[hit]
+        normals = torch.zeros_like(directions)
+        normals[hit] = self.object.normals(points)
+        rgb[hit] = self.object.shade(points, normals[hit])
+        return ObjectView(
+            rgb.reshape(size, size, 3),
+            hit.reshape(size, size),
+            depth.reshape(size, size),
+            normals.reshape(size, size, 3),
+        )
+
+    def _background(self, origins: Points, directions: Points) -> Points:
+        """Soft coloured bands on a far sphere, with parallax."""
+        b = (origins * directions).sum(-1)
+        far = -b + torch.sqrt(b**2 - origins.square().sum(-1) + BACKGROUND_RADIUS**2)
+        x, y, z = torch.nn.functional.normalize(origins + far[:, None] * directions, dim=-1).unbind(-1)
+        phase = self._phases
+        return torch.stack(
+            [
+                0.50 + 0.22 * torch.sin(3 * x + phase[0]) * torch.cos(2 * z + phase[3]),
+                0.52 + 0.20 * torch.sin(3 * y + phase[1]) * torch.cos(2 * x + phase[4]),
+                0.58 + 0.22 * torch.sin(3 * z + phase[2]) * torch.cos(2 * y + phase[5]),
+            ],
+            dim=-1,
+        )
+
+
+def trace(
+    target: SdfObject, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]
+) -> tuple[Float[Tensor, "rays"], Bool[Tensor, "rays"]]:
+    """First meeting of rays with an object inside the unit sphere, by sphere tracing and bisection.
+
+    Args:
+        target: The object.
+        origins: Starts, outside the unit sphere.
+        directions: Unit vectors.
+
+    Returns:
+        Distance along the ray in world units (0 where nothing is met), and whether something is met.
+    """
+    b = (origins * directions).sum(-1)
+    root = b**2 - origins.square().sum(-1) + 1.0
+    depth, hit = torch.zeros_like(b), torch.zeros_like(b, dtype=torch.bool)
+    active = torch.nonzero((root > 0) & (b < 0)).flatten()
+    t = -b[active] - root[active].sqrt()
+    end = -b[active] + root[active].sqrt()
+    for _ in range(MAX_STEPS):
+        if not len(active):
+            break
+        value = target.sdf(origins[active] + t[:, None] * directions[active])
+        found = value < PRECISION
+        depth[active[found]], hit[active[found]] = t[found], True
+        t = t + value * target.step
+        going = ~found & (t < end)
+        active, t, end = active[going], t[going], end[going]
+    depth[hit] = _refine(target, origins[hit], directions[hit], depth[hit])
+    return depth, hit
+
+
+def _refine(target: SdfObject, origins: Points, directions: Points, t: Values) -> Values:
+    """Bisection about the place where tracing stopped, where the sign changes there."""
+    low, high = t - 5e-4, t + 5e-4
+    inside = target.sdf(origins + high[:, None] * directions) < 0
+    inside &= target.sdf(origins + low[:, None] * directions) > 0
+    for _ in range(6):
+        middle = 0.5 * (low + high)
+        below = target.sdf(origins + middle[:, None] * directions) < 0
+        low, high = torch.where(below, low, middle), torch.where(below, middle, high)
+    return torch.where(inside, 0.5 * (low + high), t)

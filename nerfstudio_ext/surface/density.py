@@ -1,0 +1,51 @@
+"""From signed distance to volume density and back to a picture (VolSDF, Yariv et al. 2021, section 3.1)."""
+
+from typing import Tuple, Union
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def laplace_density(
+    sdf: Float[Tensor, "*batch"], beta: Union[float, Float[Tensor, "*#batch"]]
+) -> Float[Tensor, "*batch"]:
+    """Density 1/beta times the Laplace distribution function of -sdf: half of 1/beta on the surface (Eq. 2).
+
+    Args:
+        sdf: Signed distance in world units, negative inside.
+        beta: Scale of the distribution in world units.
+    """
+    return (0.5 - 0.5 * sdf.sign() * -torch.expm1(-sdf.abs() / beta)) / beta
+
+
+class LaplaceDensity(nn.Module):
+    """`laplace_density` with a learned scale that stays above a minimum."""
+
+    def __init__(self, initial: float, minimum: float) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(torch.tensor(float(initial)))
+        self.minimum = minimum
+
+    @property
+    def beta(self) -> Float[Tensor, ""]:
+        """Scale in world units."""
+        return self.raw.abs() + self.minimum
+
+    def forward(self, sdf: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        return laplace_density(sdf, self.beta)
+
+
+def render_weights(
+    density: Float[Tensor, "rays samples"], deltas: Float[Tensor, "rays samples"]
+) -> Tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays"]]:
+    """Share of each sample in its pixel, and what shines through behind the last one; together they sum to one.
+
+    Args:
+        density: Per world unit.
+        deltas: Lengths of the intervals that the samples stand for.
+    """
+    energy = density * deltas
+    total = torch.cumsum(energy, dim=-1)
+    weights = -torch.expm1(-energy) * torch.exp(-(total - energy))
+    return weights, torch.exp(-total[:, -1])

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook, nearest_codes, procedural_pictures
+from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, effective_rank, load_codebook, read_safetensors
+from nerfstudio_ext.engine.errors import InputError
+
+SMALL = LearnOptions(codes=32, width=16, patches=2000, iterations=8)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return procedural_pictures(size=40, views=2)
+
+
+def test_learning_is_deterministic_and_useful(pictures):
+    learned = learn_codebook(pictures, SMALL)
+    assert learned.table.shape == (32, 16)
+    assert torch.equal(learned.table, learn_codebook(pictures, SMALL).table)
+    assert learned.report["usage"] >= 0.8 and learned.report["perplexity_share"] >= 0.4
+    assert learned.report["gain_over_flat_db"] > 1
+    # Codes drawn at random from the patches are worse than those that k-means moved.
+    start = learn_codebook(pictures, LearnOptions(codes=32, width=16, patches=2000, iterations=1))
+    assert learned.report["gain_over_flat_db"] > start.report["gain_over_flat_db"]
+
+
+def test_nearest_code_against_a_loop():
+    features, table = torch.randn(30, 5), torch.randn(7, 5)
+    expected = [min(range(7), key=lambda k: float((row - table[k]).norm())) for row in features]
+    assert nearest_codes(features, table).tolist() == expected
+
+
+def test_shipped_codebook_passes_its_gate():
+    table = load_codebook(DEFAULT_CODEBOOK)
+    assert table.shape == (1024, 64)
+    assert effective_rank(table) >= 0.5 * 64
+    metadata = read_safetensors(DEFAULT_CODEBOOK)[1]
+    assert float(metadata["usage"]) >= 0.8 and float(metadata["perplexity_share"]) >= 0.4
+    assert float(metadata["gain_over_flat_db"]) > 2
+    assert metadata["command"].startswith("ns-ext codebook learn")
+    assert DEFAULT_CODEBOOK.stat().st_size < 200_000
+
+
+def test_too_few_pictures_are_refused():
+    with pytest.raises(InputError, match="too few for 1024"):
+        learn_codebook([torch.rand(20, 20, 3)], LearnOptions(patches=100))
+    with pytest.raises(InputError, match="0 patches"):
+        learn_codebook([torch.full((30, 30, 3), 0.5)], SMALL)

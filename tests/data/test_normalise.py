@@ -1,0 +1,47 @@
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+
+from nerfstudio_ext.data.normalise import find_normalisation
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.procedural.rigs import rig_poses
+
+
+def cameras(radius, centre=(0.0, 0.0, 0.0)):
+    poses = rig_poses("rings", 8, radius)
+    poses[:, :, 3] += torch.tensor(centre)
+    return Cameras(poses, fx=10.0, fy=10.0, cx=5.0, cy=5.0, width=10, height=10)
+
+
+def test_good_cameras_stay():
+    found = find_normalisation(cameras(2.5), "auto")
+    assert found.scale == 1 and "stay there" in found.report
+
+
+@pytest.mark.parametrize("radius", [0.9, 4.0])
+def test_others_are_moved_and_the_way_back_is_known(radius):
+    centre = (0.5, -1.0, 2.0)
+    moved = cameras(radius, centre)
+    world = moved.camera_to_worlds[:, :, 3].clone()
+    found = find_normalisation(moved, "auto")
+    outputs = DataparserOutputs([], moved, scene_box=SceneBox(torch.zeros(2, 3)), dataparser_scale=1.0)
+    found.apply(outputs)
+    positions = outputs.cameras.camera_to_worlds[:, :, 3]
+    assert torch.allclose(positions.norm(dim=-1), torch.tensor(3 / 1.1), atol=1e-3)
+    transform = outputs.dataparser_transform
+    again = outputs.dataparser_scale * (world @ transform[:, :3].T + transform[:, 3])
+    assert torch.allclose(again, positions, atol=1e-4)
+
+
+def test_the_file_may_be_kept_with_a_word():
+    assert "8 of them outside" in find_normalisation(cameras(4.0), "file").report
+    assert find_normalisation(cameras(2.5), "cameras").scale == pytest.approx(3 / 1.1 / 2.5, rel=1e-3)
+
+
+def test_broken_poses_are_named():
+    broken = cameras(2.5)
+    broken.camera_to_worlds[3, 0, 3] = float("nan")
+    with pytest.raises(InputError, match="camera 3"):
+        find_normalisation(broken, "auto")

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataparsers.idr import IdrDataParserConfig, decompose
+from nerfstudio_ext.data.surface import SurfaceDataset
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.procedural.rigs import rig_poses
+
+SIZE = (24, 16)
+
+
+def write(folder, views=6, change=lambda arrays: None, masks=True):
+    """A folder in IDR layout with known cameras; returns their poses in the normalised frame."""
+    poses = rig_poses("hemisphere", views, 2.5).double().numpy()
+    calibration = np.array([[30.0, 0, 11.2], [0, 31.0, 7.9], [0, 0, 1]])
+    scale = np.diag([200.0, 200, 200, 1])
+    scale[:3, 3] = [10, -20, 30]
+    arrays = {}
+    for k, pose in enumerate(poses):
+        rotation = (pose[:, :3] * [1, -1, -1]).T
+        centre = scale[:3, :3] @ pose[:, 3] + scale[:3, 3]
+        world = np.eye(4)
+        world[:3] = calibration @ np.concatenate([rotation, -rotation @ centre[:, None]], axis=1)
+        arrays[f"world_mat_{k}"], arrays[f"scale_mat_{k}"] = world, scale
+        (folder / "image").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((*SIZE[::-1], 3), 10 * k, np.uint8)).save(folder / "image" / f"{k:03d}.png")
+        if masks:
+            (folder / "mask").mkdir(exist_ok=True)
+            mask = np.zeros(SIZE[::-1], np.uint8)
+            mask[4:12, 6:18] = 255
+            Image.fromarray(mask).save(folder / "mask" / f"{k:03d}.png")
+    change(arrays)
+    np.savez(folder / "cameras.npz", **arrays)
+    return torch.tensor(poses, dtype=torch.float32)
+
+
+def parse(folder, split="train", **options):
+    return IdrDataParserConfig(data=folder, **options).setup().get_dataparser_outputs(split)
+
+
+def test_cameras_come_back(tmp_path):
+    poses = write(tmp_path)
+    outputs = parse(tmp_path, train_views="0,2,5")
+    assert torch.allclose(outputs.cameras.camera_to_worlds, poses[[0, 2, 5]], atol=1e-4)
+    assert torch.allclose(outputs.cameras.fx, torch.tensor(30.0), atol=1e-3)
+    assert torch.allclose(outputs.cameras.fy, torch.tensor(31.0), atol=1e-3)
+    assert torch.allclose(outputs.cameras.cx, torch.tensor(11.7), atol=1e-3), "pixel centres move by one half"
+    assert len(parse(tmp_path, "test", train_views="0,2,5").cameras) == 3
+
+
+def test_transform_leads_back_to_the_world(tmp_path):
+    write(tmp_path)
+    outputs = parse(tmp_path)
+    world = torch.tensor([[210.0, -20.0, 30.0]])
+    transform = outputs.dataparser_transform
+    trained = outputs.dataparser_scale * (world @ transform[:, :3].T + transform[:, 3])
+    assert torch.allclose(trained, torch.tensor([[1.0, 0.0, 0.0]]), atol=1e-5)
+
+
+def test_masks_are_foreground_not_sampling_masks(tmp_path):
+    write(tmp_path)
+    item = SurfaceDataset(parse(tmp_path))[0]
+    assert item["fg_mask"].shape == (16, 24, 1) and item["fg_mask"].mean() == pytest.approx(0.25)
+    assert "mask" not in item
+
+
+def test_pictures_named_after_their_cameras(tmp_path):
+    poses = write(tmp_path)
+    for folder in ("image", "mask"):
+        for k in (0, 3):
+            (tmp_path / folder / f"{k:03d}.png").unlink()
+    outputs = parse(tmp_path, num_views=3, pick="even")
+    assert [path.name for path in outputs.image_filenames] == ["001.png", "002.png", "004.png"]
+    assert torch.allclose(outputs.cameras.camera_to_worlds, poses[[1, 2, 4]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda a: a.update(world_mat_2=np.zeros((4, 4))), "world_mat_2.*singular"),
+        (lambda a: a.update(world_mat_1=np.full((4, 4), np.nan)), "world_mat_1.*not finite"),
+        (lambda a: a.pop("scale_mat_3"), "scale_mat_3.*missing"),
+        (lambda a: a.update(scale_mat_3=np.eye(4)), "differ from view to view"),
+        (lambda a: [a.pop(f"world_mat_{k}") for k in (4, 5)], "4 cameras for 6 pictures"),
+        (lambda a: a.update({f"scale_mat_{k}": -np.eye(4) for k in range(6)}), "not a positive scale"),
+    ],
+)
+def test_bad_cameras_are_named(change, sentence, tmp_path):
+    write(tmp_path, change=change)
+    with pytest.raises(InputError, match=sentence):
+        parse(tmp_path)
+
+
+def test_bad_folders_are_named(tmp_path):
+    with pytest.raises(InputError, match="holds no pictures"):
+        parse(tmp_path)
+    write(tmp_path)
+    (tmp_path / "mask" / "000.png").unlink()
+    with pytest.raises(InputError, match="5 masks for 6 pictures"):
+        parse(tmp_path)
+    for path in (tmp_path / "mask").glob("*"):
+        path.unlink()
+    for k in range(6):
+        Image.fromarray(np.full(SIZE[::-1], 255, np.uint8)).save(tmp_path / "mask" / f"{k:03d}.png")
+    with pytest.raises(InputError, match="invert them"):
+        parse(tmp_path)
+    Image.new("RGB", (5, 5)).save(tmp_path / "image" / "003.png")
+    for path in (tmp_path / "mask").glob("*"):
+        path.unlink()
+    (tmp_path / "mask").rmdir()
+    with pytest.raises(InputError, match=r"003\.png is not 24x16"):
+        parse(tmp_path)
+    (tmp_path / "cameras.npz").write_bytes(b"PK half")
+    with pytest.raises(InputError, match="half downloaded"):
+        parse(tmp_path)
+
+
+def test_decomposition_of_random_cameras():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        rotation = np.linalg.qr(random.normal(size=(3, 3)))[0]
+        rotation *= np.sign(np.linalg.det(rotation))
+        calibration = np.array([[500.0, 0.3, 320], [0, 480, 240], [0, 0, 1]])
+        centre = random.normal(size=3)
+        projection = calibration @ np.concatenate([rotation, -rotation @ centre[:, None]], axis=1)
+        found, pose = decompose(projection * random.uniform(0.1, 9) * random.choice([-1, 1]), "it")
+        assert np.allclose(found, calibration, atol=1e-6)
+        assert np.allclose(pose[:, 3], centre) and np.allclose(pose[:, :3], rotation.T * [1, -1, -1], atol=1e-8)

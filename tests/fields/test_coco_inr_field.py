@@ -1,0 +1,171 @@
+import copy
+
+import pytest
+import torch
+
+from nerfstudio_ext.fields.coco_inr_field import CoCoINRFieldConfig
+
+SMALL = dict(
+    num_prototypes=6,
+    prototype_width=8,
+    heads=2,
+    head_width=4,
+    depth=1,
+    layers=2,
+    width=16,
+    position_octaves=2,
+    direction_octaves=1,
+    background_octaves=2,
+)
+CODEBOOK = torch.randn(30, 12, generator=torch.Generator().manual_seed(1))
+MODES = {"codebook": dict(codebook=CODEBOOK), "free": {}, "none": dict(attention=False)}
+
+
+def build(mode="codebook", **changes):
+    torch.manual_seed(0)
+    return CoCoINRFieldConfig(**{**SMALL, **changes}).setup(**copy.deepcopy(MODES[mode]))
+
+
+def everything(field, context):
+    """All outputs of the four networks at a few points."""
+    generator = torch.Generator().manual_seed(5)
+    dtype = next(field.parameters()).dtype
+    x = torch.rand(9, 3, generator=generator).to(dtype) * 2 - 1
+    directions = torch.nn.functional.normalize(torch.rand(9, 3, generator=generator).to(dtype), dim=-1)
+    beyond = torch.rand(9, 4, generator=generator).to(dtype)
+    sdf, feature, gradient = field.sdf_gradient(x, context)
+    colour = field.colour(x, directions, gradient, feature, context)
+    density, background = field.background(beyond, directions, context)
+    return torch.cat([sdf[:, None], gradient, colour, density[:, None], background], dim=-1)
+
+
+def test_size_is_the_papers():
+    """Method card section 2.5, less the modules that the published code owns and never calls."""
+    field = CoCoINRFieldConfig().setup(codebook=torch.randn(40, 256))
+    sizes = {name: sum(p.numel() for p in field.prototypes[name].parameters()) for name in field.prototypes}
+    assert set(sizes.values()) == {1_121_792}
+    # The unused attention of each coordinate module: query norm, context norm, and its three projections.
+    unused = {q: 2 * q + 256 + 128 * q + 128 * 256 + 128 * q + q for q in (39, 289, 84, 283)}
+    wanted = {"sdf": 1_496_170 - unused[39], "colour": 1_614_485 - unused[289]}
+    heads = {"sdf": field.sdf_network, "colour": field.colour_network}
+    for name, total in wanted.items():
+        modules = [field.prototypes[name], field.readers[name], heads[name]]
+        assert sum(p.numel() for module in modules for p in module.parameters()) == total, name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_shapes_and_ranges(mode):
+    field = build(mode)
+    out = everything(field, field.context())
+    assert out.shape == (9, 11) and torch.isfinite(out).all()
+    assert (out[:, 4:] >= 0).all() and (out[:, 4:7] <= 1).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_starts_as_a_sphere_whatever_is_attended_to(mode):
+    field = build(mode, width=256, layers=4)
+    x = torch.nn.functional.normalize(torch.randn(500, 3), dim=-1)
+    radius = torch.rand(500, 1) * 1.4
+    sdf = field.sdf(x * radius, field.context())
+    wanted = radius[:, 0] - 0.6
+    assert (sdf - wanted).abs().mean() < 0.2
+    assert ((sdf > 0) == (wanted > 0))[wanted.abs() > 0.4].float().mean() > 0.98
+
+
+def test_gradient_against_differences():
+    field = build().double()
+    context = field.context()
+    x = torch.rand(5, 3, dtype=torch.float64)
+    gradient = field.sdf_gradient(x, context)[2]
+    for axis in range(3):
+        step = torch.zeros(3, dtype=torch.float64)
+        step[axis] = 1e-6
+        slope = (field.sdf(x + step, context) - field.sdf(x - step, context)) / 2e-6
+        assert torch.allclose(gradient[:, axis], slope, atol=1e-6)
+
+
+def test_gradient_is_there_without_recording():
+    field = build().eval()
+    x = torch.rand(5, 3)
+    with torch.no_grad():
+        sdf, feature, gradient = field.sdf_gradient(x, field.context())
+    assert not (sdf.requires_grad or feature.requires_grad or gradient.requires_grad)
+    assert torch.allclose(gradient, field.sdf_gradient(x, field.context())[2], atol=1e-6)
+
+
+def test_one_context_is_as_good_as_many():
+    """Claim 8: prototypes once per step give the outputs and gradients of prototypes before every evaluation."""
+    field = build().double()
+
+    def gradients(loss):
+        return torch.autograd.grad(loss, [p for p in field.parameters()])
+
+    context = field.context()
+    once = everything(field, context) * field.sdf(torch.ones(1, 3, dtype=torch.float64), context)
+    often = everything(field, field.context()) * field.sdf(torch.ones(1, 3, dtype=torch.float64), field.context())
+    assert torch.allclose(once, often, atol=1e-12)
+    for a, b in zip(gradients(once.square().sum()), gradients(often.square().sum())):
+        assert torch.allclose(a, b, atol=1e-10)
+
+
+def test_context_is_kept_until_weights_change():
+    field = build().eval()
+    with torch.no_grad():
+        first = field.context()
+        assert field.context() is first
+        other = build()
+        for parameter in other.parameters():
+            parameter.add_(0.01)
+        field.load_state_dict(other.state_dict())
+        assert field.context() is not first
+        second = field.context()
+        field.train()
+        field.eval()
+        assert field.context() is not second
+
+
+def test_nested_load_forgets_the_context():
+    """Models load their field as a part of themselves."""
+    outer = torch.nn.ModuleDict({"field": build()}).eval()
+    with torch.no_grad():
+        first = outer["field"].context()
+        outer.load_state_dict(outer.state_dict())
+        assert outer["field"].context() is not first
+
+
+@pytest.mark.parametrize("mode", ["codebook", "free"])
+def test_baked_networks_give_the_same(mode):
+    field = build(mode).double().eval()
+    before = everything(field, field.context())
+    size = sum(p.numel() for p in field.parameters() if p.requires_grad)
+    field.bake()
+    assert torch.allclose(everything(field, field.context()), before, atol=1e-12)
+    assert field.codebook is None
+    assert sum(p.numel() for p in field.parameters() if p.requires_grad) < size
+
+
+def test_codebook_is_stored_once_and_never_trained():
+    field = build()
+    tables = [key for key, value in field.state_dict().items() if value.shape == CODEBOOK.shape]
+    assert tables == ["codebook"]
+    assert not any(p.shape == CODEBOOK.shape for p in field.parameters())
+
+
+def test_every_network_reads_the_codebook():
+    """Switching the codebook changes all outputs once training has woken the attention columns."""
+    field = build().eval()
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        before = everything(field, field.context())
+        field.codebook.copy_(CODEBOOK.flip(1))
+        field.train()
+        field.eval()
+        after = everything(field, field.context())
+    assert ((before - after).abs().amax(0) > 1e-6).all()
+
+
+def test_entropy_of_the_attention():
+    field = build()
+    entropy = field.prototype_entropy(torch.rand(7, 3))
+    assert entropy.shape == (7, 1) and (entropy >= 0).all() and (entropy <= 1.0001).all()

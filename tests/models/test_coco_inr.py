@@ -1,0 +1,145 @@
+import copy
+
+import pytest
+import torch
+from nerfstudio.data.scene_box import SceneBox
+
+from dataparsers.procedural_object import ProceduralObjectDataParserConfig
+from method_configs.coco_inr import coco_inr, coco_inr_tiny, volsdf, volsdf_tiny
+from nerfstudio_ext.models.coco_inr import CoCoINRModelConfig
+
+SMALL = dict(num_prototypes=8, prototype_width=16, heads=2, head_width=8, depth=1, layers=2, width=32)
+
+
+def build(seed=0, **changes):
+    """A model so small that a step takes some milliseconds."""
+    torch.manual_seed(seed)
+    config = copy.deepcopy(coco_inr_tiny.config.pipeline.model)
+    for key, value in {**SMALL, "position_octaves": 3, "background_octaves": 2}.items():
+        setattr(config.field, key, value)
+    config.sampling.samples_per_round, config.sampling.final_samples, config.sampling.extra_samples = 12, 10, 4
+    config.background_samples = 4
+    for key, value in changes.items():
+        setattr(config, key, value)
+    return config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata={}, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def views():
+    """Rays and truth of six views of the first object, 24 pixels wide."""
+    parser = ProceduralObjectDataParserConfig(object="spheres", size=24, views=12, num_views=6).setup()
+    outputs = parser.get_dataparser_outputs("train")
+    scene = outputs.metadata["object_views"]
+    bundles = [outputs.cameras.generate_rays(camera_indices=k).flatten() for k in range(6)]
+    drawn = [scene.view(index) for index in outputs.metadata["view_indices"]]
+    return bundles, drawn
+
+
+def batch_of(views, view, rays):
+    bundles, drawn = views
+    batch = {
+        "image": drawn[view].rgb.reshape(-1, 3)[rays],
+        "fg_mask": drawn[view].mask.reshape(-1, 1)[rays].float(),
+    }
+    return bundles[view][rays], batch
+
+
+def fit(model, views, steps, lr=5e-3):
+    model.train()
+    optimizer = torch.optim.Adam([p for group in model.get_param_groups().values() for p in group], lr=lr)
+    generator = torch.Generator().manual_seed(1)
+    for step in range(steps):
+        rays = torch.randint(24 * 24, (96,), generator=generator)
+        bundle, batch = batch_of(views, step % 6, rays)
+        losses = model.get_loss_dict(model.get_outputs(bundle), batch)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    return model.eval()
+
+
+def test_presets_differ_in_numbers_only():
+    for paper, tiny in ((coco_inr, coco_inr_tiny), (volsdf, volsdf_tiny)):
+        assert type(paper.config.pipeline.model) is type(tiny.config.pipeline.model) is CoCoINRModelConfig
+        assert paper.config.pipeline.model.codebook == tiny.config.pipeline.model.codebook
+
+
+@pytest.mark.parametrize("codebook", ["default", "free", "none"])
+def test_outputs_in_training_and_evaluation(codebook, views):
+    model = build(codebook=codebook)
+    bundle, batch = batch_of(views, 0, torch.arange(40))
+    trained = model.train().get_outputs(bundle)
+    assert trained["eikonal_gradients"].shape == (80, 3)
+    assert set(model.get_loss_dict(trained, batch)) == {"rgb_loss", "eikonal_loss"}
+    with torch.no_grad():
+        shown = model.eval().get_outputs(bundle)
+    assert list(shown)[:4] == ["rgb", "accumulation", "depth", "normals"]
+    assert ("prototype_entropy" in shown) == (codebook != "none")
+    assert all(len(value) == 40 for value in shown.values()), "one row per ray"
+    assert shown["accumulation"].max() <= 1 + 1e-5
+    whole = shown["foreground"] + (1 - shown["accumulation"]) * shown["background"]
+    assert torch.allclose(shown["rgb"], whole, atol=1e-5)
+
+
+def test_losses_by_hand(views):
+    model = build(mask_loss_mult=0.5)
+    _, batch = batch_of(views, 0, torch.arange(4))
+    outputs = {
+        "rgb": batch["image"] + 0.25,
+        "accumulation": torch.full((4, 1), 0.5),
+        "eikonal_gradients": torch.tensor([[2.0, 0, 0], [0, 0, 1]]),
+    }
+    losses = model.get_loss_dict(outputs, batch)
+    assert float(losses["rgb_loss"]) == pytest.approx(0.25)
+    assert float(losses["eikonal_loss"]) == pytest.approx(0.1 * 0.5)
+    assert float(losses["mask_loss"]) == pytest.approx(0.5 * 0.6931, abs=1e-3)
+
+
+def test_every_parameter_wakes_after_the_first_step(views):
+    """The sphere initialisation hides the attention from the distance on the very first step only."""
+    model = fit(build(), views, 1).train()
+    bundle, batch = batch_of(views, 1, torch.arange(200, 300))
+    sum(model.get_loss_dict(model.get_outputs(bundle), batch).values()).backward()
+    for name in ("sdf", "colour", "background_density", "background_colour"):
+        assert model.field.prototypes[name].queries.grad.abs().max() > 0, name
+
+
+def test_learns_the_surface_and_needs_its_eikonal_loss(views):
+    """Claim 6: without the loss on the gradient the field is no distance."""
+    torch.manual_seed(0)
+    first = build()
+    bundle, batch = batch_of(views, 0, torch.arange(24 * 24))
+    with torch.no_grad():
+        before = (first.eval().get_outputs(bundle)["rgb"] - batch["image"]).abs().mean()
+    deviations = {}
+    for weight in (0.1, 0.0):
+        model = fit(build(eikonal_loss_mult=weight), views, 60)
+        with torch.no_grad():
+            outputs = model.get_outputs(bundle)
+            gradient = model.field.sdf_gradient(torch.rand(500, 3) * 2 - 1, model.field.context())[2]
+        deviations[weight] = float((gradient.norm(dim=-1) - 1).abs().mean())
+        if weight:
+            assert (outputs["rgb"] - batch["image"]).abs().mean() < 0.7 * before
+    assert deviations[0.1] < 0.5 * deviations[0.0]
+
+
+def test_sampler_and_metrics_on_a_drawn_view(views):
+    model = build()
+    drawn = views[1][0]
+    truth = {
+        "rgb": drawn.rgb,
+        "accumulation": drawn.mask[..., None].float(),
+        "depth": drawn.depth[..., None],
+        "normals": (drawn.normals + 1) / 2,
+    }
+    batch = {
+        "image": drawn.rgb,
+        "fg_mask": drawn.mask[..., None].float(),
+        "gt_normals": drawn.normals,
+        "gt_depth": drawn.depth[..., None],
+    }
+    metrics, images = model.get_image_metrics_and_images(truth, batch)
+    assert metrics["mask_iou"] == 1 and metrics["normal_error"] < 0.1 and metrics["depth_error"] == 0
+    assert metrics["psnr_masked"] > 80 and images["geometry"].shape == (24, 48, 3)
+    nothing = {**truth, "accumulation": torch.zeros(24, 24, 1)}
+    assert model.get_image_metrics_and_images(nothing, batch)[0]["normal_error"] == 90
