@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,36 @@ def test_none_anywhere(no_ffmpeg, monkeypatch):
 def test_cache_folder_of_the_user(monkeypatch):
     monkeypatch.delenv("NERFSTUDIO_EXT_CACHE", raising=False)
     assert host.cache_dir() == Path.home() / ".cache" / "nerfstudio-ext"
+
+
+FAULTS = """
+import resource, sys
+import torch
+from nerfstudio_ext.engine.host import prepare_host
+
+if sys.argv[1] == "prepared":
+    prepare_host()
+frame = torch.ones(1, 16, 180, 320)
+
+
+def use_and_free():
+    return sum(float(frame_again[0, 0, 0, 0]) for frame_again in [frame + k for k in range(6)])
+
+
+use_and_free(), use_and_free()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    use_and_free()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 5)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the page faults are glibc's")
+def test_freed_frames_are_not_handed_back_to_the_kernel():
+    def page_faults(how: str) -> int:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        command = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+    assert page_faults("as it is") > 1000
+    assert page_faults("prepared") < 50
