@@ -48,7 +48,7 @@ lock: env  ## write requirements.lock from what is installed now (upgrade with .
 	@wc -l < requirements.lock | xargs printf 'requirements.lock: %s packages\n'
 
 bench: env  ## run the benchmarks (BENCH=benchmarks/NAME.py for one; ARGS go to it)
-	@for script in $(BENCH); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+	@for script in $(BENCH); do echo "== $$script"; $(BIN)/python -m $$(basename $$script .py | sed s/^/benchmarks./) $(ARGS); done
 
 clean:  ## remove the environment and everything that runs have written
 	rm -rf .venv outputs renders exports build dist *.egg-info .pytest_cache .ruff_cache

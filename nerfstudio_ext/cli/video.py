@@ -45,7 +45,7 @@ class Render:
                 f"--side-by-side needs the source, and {config.data} is gone: bring it back or leave it out."
             )
         folder = self.run.parent if self.run.name == "config.yml" else self.run
-        output = self.output or folder / "renders" / f"{Path(clip.name).stem}.mp4"
+        output = self.output or folder / "renders" / f"{clip.name}.mp4"
         tiles = np.linspace(0, clip.num_frames - 1, min(12, clip.num_frames)).round().astype(int).tolist()
         kept = {}
 

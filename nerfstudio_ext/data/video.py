@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Literal, Optional, Tuple, Type
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from dataparsers.video_frames import VideoDataParserConfig
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.video.frames import FrameStore, open_clip
 from nerfstudio_ext.video.masks import Masks, open_masks
+from nerfstudio_ext.video.source import warn
 
 
 class VideoDataset(InputDataset):
@@ -36,11 +37,14 @@ class VideoDataset(InputDataset):
         if mask is not None and self.frames.available:
             self.masks = open_masks(mask, self.metadata["clip_options"], clip.num_frames, clip.height, clip.width)
         self.metadata["masks"] = self.masks
+        self._warned = False
 
     def get_numpy_image(self, image_idx: int) -> np.ndarray:
-        """One frame, uint8 [height, width, 3]; mid-grey where the source is gone and only the viewer's frusta need
-        it."""
+        """One frame, uint8 [height, width, 3]; mid-grey, with a warning, where the source is gone."""
         if not self.frames.available:
+            if not self._warned:
+                self._warned = True
+                warn(f"the source of {self.frames.info.name} is gone: its pictures (gt-rgb, frusta) are plain grey.")
             return np.full((self.frames.info.height, self.frames.info.width, 3), 128, dtype=np.uint8)
         return self.frames[self.frame_numbers[image_idx]]
 
@@ -52,6 +56,8 @@ class VideoDataManagerConfig(FullImageDatamanagerConfig):
     _target: Type = field(default_factory=lambda: VideoDataManager)
     dataparser: AnnotatedDataParserUnion = field(default_factory=VideoDataParserConfig)
     """Where the clip comes from."""
+    cache_images: Literal["cpu", "gpu"] = "cpu"
+    """Unused: frames come from the clip itself."""
     frames_per_step: int = 1
     """Frames in one training step."""
 
@@ -63,8 +69,12 @@ class VideoDataManager(FullImageDatamanager[VideoDataset]):
     train_pixel_sampler = None
     """Asked for by the exports that shoot rays, which whole frames have not."""
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, config: VideoDataManagerConfig, *args, **kwargs) -> None:
+        if config.frames_per_step < 1:
+            raise InputError(
+                f"--pipeline.datamanager.frames-per-step is {config.frames_per_step}, but a step needs a frame."
+            )
+        super().__init__(config, *args, **kwargs)
         self._rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else self.local_rank
         self._train_cameras = self.train_dataset.cameras.to(self.device)
         self._eval_cameras = self.eval_dataset.cameras.to(self.device)

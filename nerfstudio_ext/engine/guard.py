@@ -1,6 +1,6 @@
 """What happens when a loss stops being a number: back to the last good state, at half the learning rate."""
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,7 @@ class DivergenceGuard:
         self._good_model: Dict[str, Tensor] = {}
         self._good_optimizers: Dict[str, Any] = {}
         self._unread: Optional[Tensor] = None
+        self._arriving: Optional[Tuple[Tensor, Optional[torch.cuda.Event]]] = None
         self._late = any(parameter.is_cuda for parameter in model.parameters())
 
     def before_step(self, step: int) -> None:
@@ -56,10 +57,16 @@ class DivergenceGuard:
         Raises:
             InputError: The training diverged more often than `max_halvings` allows.
         """
-        unread, self._unread = self._unread, self._flag(~torch.isfinite(loss.detach()))
-        if self._late:
-            return unread is not None and bool(unread) and self._go_back(step)
-        return bool(self._unread) and self._go_back(step)
+        self._unread = self._flag(~torch.isfinite(loss.detach()))
+        if not self._late:
+            return bool(self._unread) and self._go_back(step)
+        previous, self._arriving = self._arriving, _send(self._unread)
+        if previous is None:
+            return False
+        flag, arrived = previous
+        if arrived is not None:
+            arrived.synchronize()  # waits for the step before this one only
+        return bool(flag) and self._go_back(step)
 
     def settle(self, step: int) -> bool:
         """Make sure that the state as it stands is good, going back if it is not; call it before every save.
@@ -84,7 +91,7 @@ class DivergenceGuard:
 
     def _go_back(self, step: int) -> bool:
         """Restore the copy and halve the learning rate."""
-        self._unread = None
+        self._unread = self._arriving = None
         self.halvings += 1
         if self.halvings > self.max_halvings:
             raise InputError(
@@ -107,6 +114,17 @@ class DivergenceGuard:
             style="bold yellow",
         )
         return True
+
+
+def _send(flag: Tensor) -> Tuple[Tensor, Optional[torch.cuda.Event]]:
+    """Start copying a flag from the GPU; it may be read once the event, if any, has passed."""
+    if not flag.is_cuda:
+        return flag, None
+    copy = torch.empty((), dtype=torch.bool, pin_memory=True)
+    copy.copy_(flag, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record()
+    return copy, event
 
 
 def _rates(optimizer: torch.optim.Optimizer) -> List[Dict[str, float]]:

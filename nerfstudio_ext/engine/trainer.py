@@ -35,6 +35,14 @@ class ExtTrainerConfig(TrainerConfig):
     divergence_guard: bool = True
     """Return to the last good state with half the learning rate when the loss becomes NaN or infinite."""
 
+    def set_experiment_name(self) -> None:
+        """Name the experiment after the data: a folder or, without its ending, a file."""
+        data = self.data or self.pipeline.datamanager.data
+        data = data or getattr(getattr(self.pipeline.datamanager, "dataparser", None), "data", None)
+        if self.experiment_name is None and data is not None:
+            self.experiment_name = data.stem if data.is_file() else data.resolve().name
+        super().set_experiment_name()
+
     def save_config(self) -> None:
         """Save config to base directory, complete or not at all."""
         write_config(self, self.get_base_dir() / "config.yml")
@@ -129,11 +137,10 @@ class ExtTrainer(Trainer):
             InputError: The last checkpoint of a training could not be written. Earlier ones only print it.
         """
         step = step if self._last_step is None else self._last_step
-        if step == self._saved_step:
-            return
         if self.guard is not None and not self._interrupted:
-            self.guard.settle(step)  # all processes together, so not when each of them was stopped somewhere else
-        if not comms.is_main_process():
+            # All processes together: before anything that only one of them knows, and not when each stopped elsewhere.
+            self.guard.settle(step)
+        if step == self._saved_step or not comms.is_main_process():
             return
         with _whole_or_not_at_all():
             try:
@@ -170,6 +177,8 @@ class ExtTrainer(Trainer):
             CONSOLE.print("No Nerfstudio checkpoint to load, so training from scratch.")
             return
         state = read_checkpoint(path)
+        if not {"optimizers", "scalers"} <= state.keys():
+            raise InputError(f"{path} holds weights only, and training cannot go on from them: use a whole checkpoint.")
         if set(state["optimizers"]) != set(self.optimizers.optimizers):
             raise InputError(
                 f"{path} trains the groups {sorted(state['optimizers'])}, but this method trains "

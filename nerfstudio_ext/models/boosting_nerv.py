@@ -34,7 +34,7 @@ from nerfstudio_ext.video.losses import LossName, reconstruction_loss
 from nerfstudio_ext.video.masks import Masks
 from nerfstudio_ext.video.quantization import CompressionConfig, Quantized, VideoQuantizer
 from nerfstudio_ext.video.screen import view_screen
-from nerfstudio_ext.video.sizing import FrameLayout, choose_strides, largest_width
+from nerfstudio_ext.video.sizing import NARROWEST, FrameLayout, choose_strides, largest_width
 
 EMBEDDING_BATCH = 4
 """Frames encoded at once when the whole embedding table is written."""
@@ -98,6 +98,10 @@ class BoostingNeRVModel(ExtModel):
         def build(width: int) -> BoostingNeRVField:
             return self.config.field.setup(layout=layout, num_frames=clip.num_frames, width=width)
 
+        if self.config.width is not None and self.config.width < NARROWEST:
+            raise InputError(
+                f"--pipeline.model.width is {self.config.width}, but the narrowest network has {NARROWEST}."
+            )
         self.width: int = self.config.width or self._solve_width(build)
         self.field = build(self.width)
         # Convolutions and channel-wise operations of these widths run faster with channels innermost, on CPU and GPU.

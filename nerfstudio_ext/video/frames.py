@@ -20,8 +20,8 @@ from nerfstudio_ext.video.reader import open_source
 from nerfstudio_ext.video.resize import crop_window, resize_frame, target_size
 from nerfstudio_ext.video.source import DEFAULT_FPS, Source, warn
 
-# Clips up to this many bytes stay on a CUDA device once they were used there.
-_DEVICE_BYTES = 2e9
+# Clips up to this share of the free memory stay on a CUDA device once they were used there.
+_DEVICE_SHARE = 0.25
 # Shorter clips are read without a progress bar.
 _LONG_CLIP = 200
 
@@ -129,19 +129,26 @@ class FrameStore:
 
         Args:
             indices: Frame numbers; a CUDA tensor is used as it is, without a check that would stall the device.
-            device: Where the result lives. Bytes travel, not floats; on CUDA a clip of up to 2 GB stays after its
-                first use.
+            device: Where the result lives. Bytes travel, not floats; on CUDA a clip of up to a quarter of the free
+                memory stays after its first use.
         """
         frames, device = self._pixels(), torch.device(device)
-        if device.type == "cuda" and frames.nbytes <= _DEVICE_BYTES:
-            if device not in self._frames_on_device:
-                self._frames_on_device[device] = torch.from_numpy(frames).to(device)
+        if device.type == "cuda" and self._upload(frames, device):
             if not (isinstance(indices, Tensor) and indices.is_cuda):
                 indices = torch.as_tensor(self._checked(indices), device=device)
-            picked = self._frames_on_device[device][indices.reshape(-1)]
+            picked = self._frames_on_device[_with_index(device)][indices.reshape(-1)]
         else:
             picked = torch.from_numpy(frames[self._checked(indices)]).to(device)
-        return picked.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        return picked.permute(0, 3, 1, 2).to(torch.float32).div_(torch.full((), 255.0, device=device))
+
+    def _upload(self, frames: Frames, device: torch.device) -> bool:
+        """Whether the clip lies on a CUDA device; brings it there the first time, if it is small enough."""
+        device = _with_index(device)
+        if device not in self._frames_on_device:
+            if frames.nbytes > _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+                return False
+            self._frames_on_device[device] = torch.from_numpy(frames).to(device)
+        return True
 
     def _checked(self, indices: Union[Sequence[int], Tensor]) -> np.ndarray:
         array = np.asarray(indices.cpu() if isinstance(indices, Tensor) else indices, dtype=np.int64).reshape(-1)
@@ -152,8 +159,8 @@ class FrameStore:
     def _pixels(self) -> Frames:
         if self._frames is None:
             raise InputError(
-                f"{self.options.source}, from which the clip {self.info.name} came, is gone: bring it back or give "
-                "its new place with --data."
+                f"{self.options.source}, from which the clip {self.info.name} came, is gone: bring it back, or "
+                "give a trained run its new place with ns-ext run relocate RUN --data PATH."
             )
         return self._frames
 
@@ -187,6 +194,11 @@ def open_clip(options: ClipOptions, known: Optional[ClipInfo] = None) -> FrameSt
         store = _stores[key] = _load(options, key)
     _last_opened = store
     return store
+
+
+def _with_index(device: torch.device) -> torch.device:
+    """`cuda` and `cuda:0` may be the same device, but they are no equal keys."""
+    return torch.device("cuda", torch.cuda.current_device()) if device.index is None else device
 
 
 class _ProceduralSource(Source):

@@ -43,16 +43,16 @@ def reconstruction_loss(
         name: ``high-frequency`` 60 (0.7 L1 + 0.3 (1 - MS-SSIM)) + frequency_l1 (boosted methods), ``l2`` (HNeRV) or
             ``l1-ssim`` 0.7 L1 + 0.3 (1 - SSIM) (NeRV, E-NeRV).
         frequency_reference: Rescale the frequency term, which grows with the square root of the frame's area, to its
-        weight
-            at 720x1280.
+            weight at 720x1280.
     """
-    prediction, target = prediction.float(), target.float()
-    if name == "l2":
-        return torch.mean((prediction - target) ** 2)
-    l1 = torch.mean(torch.abs(prediction - target))
-    if name == "l1-ssim":
-        return 0.7 * l1 + 0.3 * (1 - ssim(prediction, target).mean())
-    frequency = frequency_l1(prediction, target)
-    if frequency_reference:
-        frequency = frequency * (REFERENCE_PIXELS / (target.shape[-2] * target.shape[-1])) ** 0.5
-    return 60 * (0.7 * l1 + 0.3 * (1 - ms_ssim(prediction, target).mean())) + frequency
+    with torch.autocast(prediction.device.type, enabled=False):  # it would take the filters back to half precision
+        prediction, target = prediction.float(), target.float()
+        if name == "l2":
+            return torch.mean((prediction - target) ** 2)
+        l1 = torch.mean(torch.abs(prediction - target))
+        if name == "l1-ssim":
+            return 0.7 * l1 + 0.3 * (1 - ssim(prediction, target).mean())
+        frequency = frequency_l1(prediction, target)
+        if frequency_reference:
+            frequency = frequency * (REFERENCE_PIXELS / (target.shape[-2] * target.shape[-1])) ** 0.5
+        return 60 * (0.7 * l1 + 0.3 * (1 - ms_ssim(prediction, target).mean())) + frequency

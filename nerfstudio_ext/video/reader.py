@@ -72,7 +72,7 @@ class FolderSource(Source):
                 image = ImageOps.exif_transpose(image)
                 mode, is_transparent = image.mode, image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
                 pixels = np.asarray(image if mode[0] in "IF" else image.convert("RGB"))
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"{file} cannot be read as a picture: replace or remove it.") from error
         if mode == "F":
             raise InputError(f"{file} holds floating-point pixels: save the frames with 8 or 16 bits per channel.")

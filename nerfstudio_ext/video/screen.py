@@ -85,6 +85,6 @@ def _pixels_per_ray(columns: Tensor, rows: Tensor, inside: Tensor) -> float:
 def _sample(picture: Tensor, grid: Tensor, inside: Tensor, step: float) -> Float[Tensor, "height width channels"]:
     if step > 1.5:
         size = [max(1, round(side / step)) for side in picture.shape[-2:]]
-        picture = F.interpolate(picture[None], size, mode="bilinear", antialias=True)[0]
+        picture = F.interpolate(picture[None], size, mode="area")[0]
     sampled = F.grid_sample(picture[None], grid[None].to(picture), padding_mode="border", align_corners=False)[0]
     return torch.where(inside[..., None], sampled.permute(1, 2, 0), 0.0)

@@ -12,6 +12,8 @@ from nerfstudio_ext.engine.errors import InputError
 
 GRID_CELLS = 9 * 16
 """Cells of the coarse grid in all published settings (9x16 at 720p and 1080p)."""
+NARROWEST = 4
+"""Smallest width of a network: E-NeRV's first stage divides it by four."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,13 @@ def largest_width(count: Callable[[int], int], budget: float, flag: str = "--pip
     Raises:
         InputError: Even the narrowest model is larger than the budget.
     """
-    narrowest = 4
-    if count(narrowest) > budget:
+    if count(NARROWEST) > budget:
         raise InputError(
             f"A budget of {budget:.0f} numbers is too small for this clip: the narrowest network takes "
-            f"{count(narrowest)}; raise {flag}, shorten the clip (--last-frame, --frame-step) or give larger "
+            f"{count(NARROWEST)}; raise {flag}, shorten the clip (--last-frame, --frame-step) or give larger "
             "--pipeline.model.strides."
         )
-    low, high = narrowest, 2 * narrowest
+    low, high = NARROWEST, 2 * NARROWEST
     while count(high) <= budget:
         low, high = high, 2 * high
     while high - low > 1:

@@ -18,6 +18,7 @@ def train_rank(rank: int, world_size: int, folder: Path, names: List[str]) -> No
     results: Dict[str, Any] = {}
     for name in names:
         config = tiny_config(name, folder)
+        config.steps_per_save = 1  # the last step is saved as any other and at the end: no rank may wait for another
         torch.manual_seed(config.machine.seed + rank)  # as ns-train seeds its processes
         trainer = config.setup(local_rank=rank, world_size=world_size)
         trainer.setup()

@@ -108,5 +108,4 @@ def test_freed_frames_are_not_handed_back_to_the_kernel():
         command = [sys.executable, "-c", FAULTS, how]
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
-    assert page_faults("as it is") > 1000
-    assert page_faults("prepared") < 50
+    assert page_faults("prepared") < 0.3 * page_faults("as it is")
