@@ -1,9 +1,11 @@
 """What the benchmarks share: fitting a preset to a clip as the trainer does it, and writing result rows."""
 
+import atexit
 import copy
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 import time
@@ -70,8 +72,19 @@ def write_rows(name: str, rows: Sequence[Row]) -> Path:
     return path
 
 
+def settings_of(preset: str, edit: Callable[[Any], None]) -> Dict[str, Any]:
+    """What decides a fit's result, by name, as JSON holds it."""
+    config = copy.deepcopy(getattr(presets, preset).config)
+    edit(config)
+    model, optimizer = config.pipeline.model, config.optimizers["field"]["optimizer"]
+    settings = {"loss": model.loss, "width": model.width, "target_params": model.target_params}
+    settings |= {f"optimizer.{name}": value for name, value in vars(optimizer).items()}
+    settings |= {f"field.{name}": value for name, value in vars(model.field).items()}
+    return json.loads(json.dumps({name: value for name, value in settings.items() if "_target" not in name}))
+
+
 def trainer_for(preset: str, data: Path, seed: int, steps: int, edit: Callable[[Any], None], device: str) -> Trainer:
-    """A trainer of a preset, set up and not started; nothing it writes is kept."""
+    """A trainer of a preset, set up and not started; its folder goes when the process ends."""
     config = copy.deepcopy(getattr(presets, preset).config)
     config.vis = "tensorboard"
     config.data = config.pipeline.datamanager.data = data
@@ -79,6 +92,7 @@ def trainer_for(preset: str, data: Path, seed: int, steps: int, edit: Callable[[
     config.machine.device_type, config.machine.seed = device, seed
     config.pipeline.datamanager.train_cameras_sampling_seed = seed
     config.output_dir, config.timestamp = Path(tempfile.mkdtemp()), "run"
+    atexit.register(shutil.rmtree, config.output_dir, ignore_errors=True)
     config.set_experiment_name()
     edit(config)
     torch.manual_seed(seed)
@@ -156,13 +170,23 @@ def kept(path: Path) -> Dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def cached(path: Path, key: str, compute: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
-    """Result of a long run, computed unless it is kept already; the file is replaced whole."""
+def cached(
+    path: Path, key: str, compute: Callable[[], Dict[str, Any]], settings: Optional[Dict[str, Any]] = None
+) -> Dict[str, Any]:
+    """Result of a long run, computed unless it is kept from the same settings and kind of device.
+
+    The file is replaced whole. Settings that were added since a run was kept do not make it old, changed ones do.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     known = kept(path)
-    if key not in known:
-        known[key] = compute()
+    found, here = known.get(key), machine()
+    if found is None or found.get("machine", here)["gpu"] != here["gpu"] or _changed(found.get("settings"), settings):
+        known[key] = {**compute(), "machine": here, "settings": settings}
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(known, indent=1) + "\n")
         os.replace(partial, path)
     return known[key]
+
+
+def _changed(old: Optional[Dict[str, Any]], new: Optional[Dict[str, Any]]) -> bool:
+    return any(name in new and new[name] != value for name, value in old.items()) if old and new else False

@@ -56,7 +56,8 @@ def edit_for(variant: str, epochs: int):
         parser.last_frame = FRAMES - 1
         model.target_params = BUDGET
         for name, value in VARIANTS[variant][1].items():
-            setattr(model if name == "width" else model.field, name, value)
+            owner = {"width": model, "lr": config.optimizers["field"]["optimizer"]}.get(name, model.field)
+            setattr(owner, name, value)
 
     return edit
 

@@ -38,7 +38,7 @@ class VideoDataParserConfig(DataParserConfig):
     crop: Optional[Tuple[int, int, int, int]] = None
     """Part of the frame used: x, y, width, height in source pixels."""
     size: Optional[Tuple[int, int]] = None
-    """Height and width to resize to, after the crop; box average for integer factors."""
+    """Width and height to resize to, after the crop; box average for integer factors."""
     max_side: Optional[int] = None
     """Shrink until the longer side is at most this many pixels, keeping the aspect."""
     fps: Optional[float] = None
@@ -55,8 +55,8 @@ class VideoDataParserConfig(DataParserConfig):
     even number of frames loses the last)."""
     procedural_frames: int = 48
     """Frames of the procedural clip."""
-    procedural_size: Tuple[int, int] = (96, 160)
-    """Height and width of the procedural clip."""
+    procedural_size: Tuple[int, int] = (160, 96)
+    """Width and height of the procedural clip."""
     clip: Annotated[Optional[ClipInfo], tyro.conf.Suppress] = None
     """Facts about the clip, filled in at training, so that a run opens without its source."""
 
@@ -88,13 +88,13 @@ class VideoDataParser(DataParser):
             last_frame=config.last_frame,
             frame_step=config.frame_step,
             crop=_tuple(config.crop),
-            size=_tuple(config.size),
+            size=None if config.size is None else (config.size[1], config.size[0]),
             max_side=config.max_side,
             fps=config.fps,
             yuv_size=_tuple(config.yuv_size),
             memory_budget_gb=config.memory_budget_gb,
             procedural_frames=config.procedural_frames,
-            procedural_size=(config.procedural_size[0], config.procedural_size[1]),
+            procedural_size=(config.procedural_size[1], config.procedural_size[0]),
         )
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:

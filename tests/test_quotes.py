@@ -11,6 +11,7 @@ from typing import Any, Dict, List
 
 import pytest
 
+from benchmarks.tables import with_tables
 from tests.conftest import REPOSITORY
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -59,6 +60,12 @@ def test_pages_quote_results_right(page: Path) -> None:
     assert quote_errors(page.read_text()) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_tables_show_their_rows(page: Path) -> None:
+    text = page.read_text()
+    assert text == with_tables(text), "the page is behind: python -m benchmarks.tables draws its tables anew"
+
+
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)
 def test_results_have_the_agreed_form(path: Path) -> None:
     def refuse(constant: str) -> None:
@@ -81,6 +88,17 @@ def results(tmp_path: Path) -> Path:
     ]
     (tmp_path / "bench.json").write_text(json.dumps({"rows": rows}))
     return tmp_path
+
+
+def test_tables_are_drawn_from_rows(tmp_path: Path) -> None:
+    row = {"claim": "x/1", "what": "gain", "value": 0.927, "baseline": 40.0, "unit": "dB", "spread": None, "seeds": 3}
+    rows = [{**row, "gate": "> 1 dB", "passed": False}, {**row, "claim": "x/2", "gate": None, "passed": None}]
+    (tmp_path / "bench.json").write_text(json.dumps({"rows": rows}))
+    drawn = with_tables("a\n<!-- table: bench x/1 -->\nold\n<!-- /table -->\nb", tmp_path)
+    assert drawn.splitlines()[4] == "| 1 | gain | 0.93 dB | 40 dB | – | 3 | > 1 dB | **no** |"
+    assert drawn.count("\n|") == 3 and drawn.startswith("a\n") and drawn.endswith("<!-- /table -->\nb")
+    with pytest.raises(LookupError):
+        with_tables("<!-- table: bench x/3 -->\n<!-- /table -->", tmp_path)
 
 
 @pytest.mark.parametrize(

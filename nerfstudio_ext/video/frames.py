@@ -24,6 +24,8 @@ from nerfstudio_ext.video.source import DEFAULT_FPS, Source, warn
 _DEVICE_SHARE = 0.25
 # Shorter clips are read without a progress bar.
 _LONG_CLIP = 200
+# Resizing may change the aspect by this share without a word.
+_SAME_SHAPE = 0.03
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,8 @@ def _load(options: ClipOptions, key: Any) -> FrameStore:
     window = crop_window(options.crop, source.height, source.width)
     kept_height, kept_width = (part.stop - part.start for part in window)
     height, width = target_size(kept_height, kept_width, options.size, options.max_side)
+    if options.size is not None and abs(width * kept_height / (height * kept_width) - 1) > _SAME_SHAPE:
+        warn(f"--size {width} {height} squeezes pictures of {kept_width}x{kept_height}: --max-side keeps their shape.")
 
     def decode(allocate: Allocate) -> Frames:
         frames = allocate((count, height, width, 3))

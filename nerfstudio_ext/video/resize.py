@@ -77,7 +77,7 @@ def target_size(height: int, width: int, size: Optional[Tuple[int, int]], max_si
         raise InputError("--size and --max-side exclude each other: give one of them.")
     if size is not None:
         if min(size) < 1:
-            raise InputError(f"--size {size[0]} {size[1]} (height, width) must be positive.")
+            raise InputError(f"--size {size[1]} {size[0]} (width, height) must be positive.")
         return size[0], size[1]
     if max_side is None or max(height, width) <= max_side:
         return height, width

@@ -63,7 +63,7 @@ def tiny_config(
     config.pipeline.datamanager.data = data
     parser, model = config.pipeline.datamanager.dataparser, config.pipeline.model
     if isinstance(parser, VideoDataParserConfig):
-        parser.procedural_frames, parser.procedural_size = FRAMES, (HEIGHT, WIDTH)
+        parser.procedural_frames, parser.procedural_size = FRAMES, (WIDTH, HEIGHT)
     if isinstance(parser, ProceduralObjectDataParserConfig):
         parser.size, parser.views, parser.num_views, parser.max_test_views = SIDE, 10, TRAIN_VIEWS, TEST_VIEWS
         config.pipeline.datamanager.train_num_rays_per_batch = 32

@@ -79,7 +79,7 @@ def test_training_in_the_viewer(chromium: str, learned: Callable[[str], Run], tm
     from playwright.sync_api import sync_playwright
 
     run, port = learned("hnerv-boost-tiny"), free_port()
-    clip = ["--procedural-frames", "48", "--frame-step", "12", "--procedural-size", str(HEIGHT), str(WIDTH)]
+    clip = ["--procedural-frames", "48", "--frame-step", "12", "--procedural-size", str(WIDTH), str(HEIGHT)]
     options = f"--vis viewer --viewer.websocket-port {port} --max-num-iterations 100000 --pipeline.model.width 8"
     command = ["ns-train", run.name, "--load-dir", str(run.folder), *options.split(), "video-data", *clip]
     flags = ["--no-sandbox", "--use-gl=swiftshader", "--enable-unsafe-swiftshader"]

@@ -14,7 +14,7 @@ from nerfstudio_ext.engine.errors import InputError
 from tests.contract.commands import Command
 
 METHOD = "hnerv-boost-tiny"
-CLIP = ["video-data", "--procedural-frames", "6", "--procedural-size", "46", "66"]
+CLIP = ["video-data", "--procedural-frames", "6", "--procedural-size", "66", "46"]
 
 
 def nothing_there(folder: Path) -> Path:

@@ -26,7 +26,7 @@ with network_blocked() as tried:
 
     method = sys.argv[1]
     options = "--output-dir runs --experiment-name clip --timestamp run --vis tensorboard --max-num-iterations 2"
-    clip = ["video-data", "--procedural-frames", FRAMES, "--procedural-size", HEIGHT, WIDTH]
+    clip = ["video-data", "--procedural-frames", FRAMES, "--procedural-size", WIDTH, HEIGHT]
     call(train, method, *options.split(), "--pipeline.model.width", 8, *clip)
     config = f"runs/clip/{method}/run/config.yml"
     call(eval, "--load-config", config, "--output-path", "scores.json")

@@ -17,7 +17,7 @@ NUM_FRAMES, HEIGHT, WIDTH = 7, 12, 20
 
 
 def parser(num_frames=NUM_FRAMES, **changes):
-    return VideoDataParserConfig(procedural_frames=num_frames, procedural_size=(HEIGHT, WIDTH), **changes)
+    return VideoDataParserConfig(procedural_frames=num_frames, procedural_size=(WIDTH, HEIGHT), **changes)
 
 
 def manager(num_frames=NUM_FRAMES, rank=0, world_size=1, **changes):

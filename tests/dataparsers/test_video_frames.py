@@ -80,7 +80,7 @@ def test_single_frame_has_time_zero(folder):
 
 
 def test_without_data_the_procedural_clip_is_drawn_and_said_once(capsys):
-    parser = VideoDataParserConfig(procedural_frames=4, procedural_size=(16, 24)).setup()
+    parser = VideoDataParserConfig(procedural_frames=4, procedural_size=(24, 16)).setup()
     for split in ("train", "val"):
         cameras = parser.get_dataparser_outputs(split).cameras
         assert len(cameras) == 4 and (int(cameras.height[0]), int(cameras.width[0])) == (16, 24)

@@ -19,7 +19,7 @@ NARROW = dict(
 
 def main() -> None:
     torch.manual_seed(0)
-    parser = VideoDataParserConfig(procedural_frames=3, procedural_size=(9, 14))
+    parser = VideoDataParserConfig(procedural_frames=3, procedural_size=(14, 9))
     dataset = VideoDataset(parser.setup().get_dataparser_outputs("train"))
     for kind in KINDS:
         config = small_model(kind, dataset).config

@@ -31,7 +31,7 @@ def _one_thread():
 @pytest.fixture(scope="module")
 def dataset():
     """Four frames of the procedural clip, far apart in time, of a size that nothing divides."""
-    parser = VideoDataParserConfig(procedural_frames=12 * NUM_FRAMES, frame_step=12, procedural_size=(HEIGHT, WIDTH))
+    parser = VideoDataParserConfig(procedural_frames=12 * NUM_FRAMES, frame_step=12, procedural_size=(WIDTH, HEIGHT))
     return VideoDataset(parser.setup().get_dataparser_outputs("train"))
 
 

@@ -14,7 +14,7 @@ from tests.reference.plain_nerv import KINDS
 @pytest.fixture(scope="module")
 def dataset():
     """Four frames of the procedural clip, far apart in time."""
-    parser = VideoDataParserConfig(procedural_frames=12 * NUM_FRAMES, frame_step=12, procedural_size=(HEIGHT, WIDTH))
+    parser = VideoDataParserConfig(procedural_frames=12 * NUM_FRAMES, frame_step=12, procedural_size=(WIDTH, HEIGHT))
     return VideoDataset(parser.setup().get_dataparser_outputs("train"))
 
 

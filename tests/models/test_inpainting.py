@@ -12,7 +12,7 @@ from tests.models.test_boosting_nerv import HEIGHT, NUM_FRAMES, WIDTH, small_mod
 from tests.reference.plain_nerv import KINDS
 
 PARSER = VideoDataParserConfig(
-    procedural_frames=12 * NUM_FRAMES, frame_step=12, procedural_size=(HEIGHT, WIDTH), mask="center"
+    procedural_frames=12 * NUM_FRAMES, frame_step=12, procedural_size=(WIDTH, HEIGHT), mask="center"
 )
 
 

@@ -17,7 +17,7 @@ from tests.reference.plain_nerv import KINDS
 
 def parser(frames):
     return VideoDataParserConfig(
-        procedural_frames=frames, procedural_size=(HEIGHT, WIDTH), task="interpolation", frame_step=1
+        procedural_frames=frames, procedural_size=(WIDTH, HEIGHT), task="interpolation", frame_step=1
     )
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.extra("constriction")
 
 @pytest.fixture(scope="module")
 def dataset():
-    parser = VideoDataParserConfig(procedural_frames=12 * NUM_FRAMES, frame_step=12, procedural_size=(HEIGHT, WIDTH))
+    parser = VideoDataParserConfig(procedural_frames=12 * NUM_FRAMES, frame_step=12, procedural_size=(WIDTH, HEIGHT))
     return VideoDataset(parser.setup().get_dataparser_outputs("train"))
 
 

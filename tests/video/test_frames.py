@@ -115,7 +115,7 @@ def test_quarter_size_bunny_is_the_exact_box_average(shared_data):
         ({"crop": (20, 0, 20, 10)}, "--crop 20 0 20 10 .* 36 wide and 24 high"),
         ({"crop": (0, 0, 0, 10)}, "--crop 0 0 0 10"),
         ({"size": (8, 8), "max_side": 8}, "--size and --max-side exclude each other"),
-        ({"size": (0, 8)}, "--size 0 8"),
+        ({"size": (0, 8)}, "--size 8 0"),
         ({"max_side": 0}, "--max-side 0"),
         ({"fps": 0.0}, "--fps 0.0 must be positive"),
     ],
