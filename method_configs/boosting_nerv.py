@@ -51,7 +51,8 @@ e_nerv_field = replace(
     lower_width=96,
 )
 
-# The -tiny presets: frames of at most 320 pixels, decoders of at most a fifth of a million numbers, stems to match.
+# The -tiny presets: frames of at most 320 pixels, decoders of at most a fifth of a million numbers, stems to match, and
+# learning rates for a thirtieth of the papers' steps (the best of a sweep by powers of two: boosting-nerv/1b).
 TINY_MAX_SIDE = 320
 TINY_EPOCHS = 20
 
@@ -64,12 +65,18 @@ def _presets(
     tiny_decoder_params: float,
     loss: LossName,
     optimizer: OptimizerConfig,
+    tiny_rate: float,
     warmup: float,
 ) -> Tuple[MethodSpecification, MethodSpecification]:
-    """The paper's preset and the tiny one, which differs by the given numbers of the field."""
+    """The paper's preset and the tiny one, which differs in numbers of the field, budget, epochs and learning rate."""
 
     def specification(
-        method_name: str, text: str, model: BoostingNeRVModelConfig, parser: VideoDataParserConfig, epochs: int
+        method_name: str,
+        text: str,
+        model: BoostingNeRVModelConfig,
+        parser: VideoDataParserConfig,
+        epochs: int,
+        optimizer: OptimizerConfig,
     ) -> MethodSpecification:
         pipeline = ExtPipelineConfig(datamanager=VideoDataManagerConfig(dataparser=parser), model=model)
         optimizers = {"field": warmup_cosine(optimizer, warmup)}
@@ -80,13 +87,14 @@ def _presets(
         field=replace(field, **tiny), loss=loss, target_params=None, decoder_params=tiny_decoder_params
     )
     return (
-        specification(name, description, paper, VideoDataParserConfig(), 300),
+        specification(name, description, paper, VideoDataParserConfig(), 300, optimizer),
         specification(
             f"{name}-tiny",
             f"{description} Small and quick.",
             small,
             VideoDataParserConfig(max_side=TINY_MAX_SIDE),
             TINY_EPOCHS,
+            replace(optimizer, lr=tiny_rate),
         ),
     )
 
@@ -99,6 +107,7 @@ nerv, nerv_tiny = _presets(
     2e5,
     "l1-ssim",
     AdamBetasOptimizerConfig(lr=5e-4, betas=(0.5, 0.999)),
+    tiny_rate=2e-3,
     warmup=0.2,
 )
 nerv_boost, nerv_boost_tiny = _presets(
@@ -109,6 +118,7 @@ nerv_boost, nerv_boost_tiny = _presets(
     2e5,
     "high-frequency",
     AdanOptimizerConfig(lr=3e-3),
+    tiny_rate=6e-3,
     warmup=0.1,
 )
 e_nerv, e_nerv_tiny = _presets(
@@ -119,16 +129,18 @@ e_nerv, e_nerv_tiny = _presets(
     2e5,
     "l1-ssim",
     AdamBetasOptimizerConfig(lr=5e-4, betas=(0.5, 0.999)),
+    tiny_rate=2e-3,
     warmup=0.2,
 )
 e_nerv_boost, e_nerv_boost_tiny = _presets(
     "e-nerv-boost",
     "E-NeRV-Boost: E-NeRV with a conditional, sinusoidal decoder.",
     e_nerv_boost_field,
-    dict(token_width=16, lower_width=12),
+    dict(token_width=16, condition_hidden=16, condition_width=8, lower_width=12),
     2e5,
     "high-frequency",
     AdanOptimizerConfig(lr=1.5e-3),
+    tiny_rate=6e-3,
     warmup=0.1,
 )
 hnerv, hnerv_tiny = _presets(
@@ -139,6 +151,7 @@ hnerv, hnerv_tiny = _presets(
     1.26e5,
     "l2",
     AdamBetasOptimizerConfig(lr=1e-3),
+    tiny_rate=2e-3,
     warmup=0.1,
 )
 hnerv_boost, hnerv_boost_tiny = _presets(
@@ -149,5 +162,6 @@ hnerv_boost, hnerv_boost_tiny = _presets(
     1.26e5,
     "high-frequency",
     AdanOptimizerConfig(lr=3e-3),
+    tiny_rate=6e-3,
     warmup=0.1,
 )

