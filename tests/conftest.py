@@ -28,6 +28,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a CUDA device")
     for marker in item.iter_markers("extra"):
         if importlib.util.find_spec(marker.args[0]) is None:
+            if item.get_closest_marker("browser") and os.environ.get("NS_EXT_REQUIRE_BROWSER"):
+                pytest.fail(f"the browser test is required here and needs {marker.args[0]}")
             pytest.skip(f"needs the optional package {marker.args[0]}")
 
 
