@@ -157,7 +157,7 @@ def test_viewer_opens_the_run(run: Run, tmp_path: Path) -> None:
 
     def visit(port: int) -> None:
         try:
-            for _ in range(200):
+            for _ in range(1200):
                 try:
                     with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5) as page:
                         served.append(page.status)
