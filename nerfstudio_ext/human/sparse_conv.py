@@ -6,6 +6,7 @@ fastest), and the number of input sites where there is none. Tables depend on co
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import List, Literal, Tuple
 
 import torch
@@ -151,7 +152,7 @@ class SparseTower(nn.Module):
         super().__init__()
         self.first = nn.ModuleList(SparseConv(inputs, inputs, norm) for _ in range(2))
         widths = (inputs, *channels)
-        self.down = nn.ModuleList(SparseConv(a, b, norm) for a, b in zip(widths[:-1], widths[1:]))
+        self.down = nn.ModuleList(SparseConv(a, b, norm) for a, b in pairwise(widths))
         repeats = (2, 3, 3, 3)
         self.same = nn.ModuleList(
             nn.ModuleList(SparseConv(width, width, norm) for _ in range(times))
