@@ -34,6 +34,19 @@ class BodyFrame:
     near_body: Bool[Tensor, "z y x"]
     """Voxels of level 1 where samples are decoded."""
 
+    def to(self, device: torch.device) -> "BodyFrame":
+        """This frame on a device."""
+        tables = self.tables
+        moved = SparseTables(
+            tables.site_of_point.to(device),
+            [table.to(device) for table in tables.same],
+            [table.to(device) for table in tables.down],
+            [rows.to(device) for rows in tables.rows],
+            tables.counts,
+        )
+        parts = (part.to(device) for part in (self.rotation, self.translation, self.corner, self.box))
+        return BodyFrame(*parts, self.voxel_size, moved, self.near_body.to(device))
+
     def voxels(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """World points in voxels of the finest level."""
         body = (points - self.translation) @ self.rotation
