@@ -111,7 +111,7 @@ def paint(rest: Float[Tensor, "vertices 3"]) -> Float[Tensor, "vertices 3"]:
     warm, cool = torch.tensor([0.95, 0.55, 0.20]), torch.tensor([0.20, 0.50, 0.95])
     base = left[:, None] * warm + (1 - left[:, None]) * cool
     stripes = 0.8 + 0.2 * torch.tanh(4 * torch.sin(2 * math.pi * 9 * z))
-    shade = (0.6 + 0.4 * front) * stripes
+    shade = (0.45 + 0.55 * front) * stripes
     skin = torch.tensor([0.90, 0.72, 0.60])
     head = torch.sigmoid(120 * (z - 0.87))[:, None]
     return ((1 - head) * base * shade[:, None] + head * skin * (0.5 + 0.5 * front[:, None])).clamp(0.05, 1)
@@ -157,7 +157,7 @@ def _cast(
     normals = (mesh.vertex_normals[of_corner] * share).sum(1)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     light = np.asarray(LIGHT) / np.linalg.norm(LIGHT)
-    shading = 0.7 + 0.4 * np.maximum(normals @ light, 0)
+    shading = 0.55 + 0.45 * np.maximum(normals @ light, 0)
     rgb, image_depth = np.zeros((size * size, 3)), np.zeros(size * size)
     rgb[hit] = (colours[of_corner] * share).sum(1) * shading[:, None]
     image_depth[hit] = depth

@@ -36,7 +36,7 @@ def test_pictures_masks_depth_and_vertices_agree(scene):
             # Vertices fall on the mask or on a pixel beside it, and none lies before the surface.
             column, row = pixels.floor().long().unbind(1)
             near = torch.nn.functional.max_pool2d(mask.float()[None], 3, 1, 1)[0] > 0
-            assert float(near[row, column].float().mean()) > 0.99
+            assert float(near[row, column].float().mean()) > 0.98
             seen = mask[row, column]
             before = scene.depth[frame, camera][row, column][seen] - distance[seen]
             assert float((before < 0.05).float().mean()) > 0.97
