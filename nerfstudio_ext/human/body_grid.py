@@ -44,8 +44,15 @@ class BodyFrame:
             [rows.to(device) for rows in tables.rows],
             tables.counts,
         )
-        parts = (part.to(device) for part in (self.rotation, self.translation, self.corner, self.box))
-        return BodyFrame(*parts, self.voxel_size, moved, self.near_body.to(device))
+        return BodyFrame(
+            self.rotation.to(device),
+            self.translation.to(device),
+            self.corner.to(device),
+            self.box.to(device),
+            self.voxel_size,
+            moved,
+            self.near_body.to(device),
+        )
 
     def voxels(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """World points in voxels of the finest level."""

@@ -7,7 +7,7 @@ fastest), and the number of input sites where there is none. Tables depend on co
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import List, Literal, Tuple
+from typing import List, Literal, Tuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -168,7 +168,7 @@ class SparseTower(nn.Module):
         volumes = []
         for level, (down, layers) in enumerate(zip(self.down, self.same)):
             x = down(x, tables.down[level])
-            for layer in layers:
+            for layer in cast(nn.ModuleList, layers):
                 x = layer(x, tables.same[level + 1])
             volumes.append(x)
         return volumes

@@ -198,7 +198,7 @@ def test_refusal_is_one_sentence(
     name: str, command: str, device: str, trained: GetRun, exporter: ModuleType, tmp_path: Path, capsys
 ) -> None:
     if support(name, command, device) != REFUSES:
-        pytest.skip("this method does not refuse it; test_rays tries it")
+        pytest.skip("this method does not refuse it; test_rays or test_body tries it")
     install_excepthook()
     for build in REFUSING[command]:
         with pytest.raises(Exception) as refusal:
