@@ -31,8 +31,10 @@ EVERYTHING = {
 # Room -> rooms that it may import besides itself. A family that is plainly built on another one is added by name.
 MAY_IMPORT: Dict[str, Set[str]] = {
     "engine": set(),
-    "procedural": {"engine"},
-    **{family: {"engine", "procedural"} for family in FAMILIES},
+    # A drawn person is a body model in motion, so here the family comes first.
+    "procedural": {"engine", "human"},
+    **{family: {"engine", "procedural"} for family in FAMILIES - {"human"}},
+    "human": {"engine"},
     "export": {"engine", "procedural", *FAMILIES},
     "dataparsers": {"engine", "procedural", *FAMILIES},
     "data": {"engine", "procedural", "dataparsers", *FAMILIES},

@@ -17,12 +17,16 @@ def surface_values(model: nn.Module, level: float) -> Optional[Values]:
     """What is negative inside the model's object: a signed distance, or the level less the density; None for neither.
 
     Args:
-        model: Trained; offers `signed_distance(points)`, or a nerfstudio field with `density_fn`.
+        model: Trained; offers `signed_distance(points)` or `density(points)`, or a nerfstudio field with `density_fn`.
         level: Density on the surface.
     """
     distance: Any = getattr(model, "signed_distance", None)
     if distance is not None:
         return distance
+    own: Any = getattr(model, "density", None)
+    # A VolSDF-like model keeps a module of that name, which takes distances; it has returned above.
+    if own is not None:
+        return lambda points: level - own(points)
     density: Any = getattr(getattr(model, "field", None), "density_fn", None)
     if density is None:
         return None

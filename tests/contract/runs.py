@@ -14,11 +14,13 @@ from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils import writer
 from nerfstudio.utils.eval_utils import eval_setup
 
+from dataparsers.procedural_human import ProceduralHumanDataParserConfig
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from dataparsers.video_frames import VideoDataParserConfig
 from nerfstudio_ext.engine.trainer import ExtTrainerConfig
 from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModelConfig
 from nerfstudio_ext.models.coco_inr import CoCoINRModelConfig
+from nerfstudio_ext.models.neural_body import NeuralBodyModelConfig
 
 FRAMES, HEIGHT, WIDTH = 6, 46, 66
 """The procedural clip of all runs: even sizes, as mp4 wants, that no stride divides, so that padding takes part."""
@@ -68,6 +70,11 @@ def tiny_config(
         parser.size, parser.views, parser.num_views, parser.max_test_views = SIDE, 10, TRAIN_VIEWS, TEST_VIEWS
         config.pipeline.datamanager.train_num_rays_per_batch = 32
         config.pipeline.datamanager.eval_num_rays_per_batch = 32
+    if isinstance(parser, ProceduralHumanDataParserConfig):
+        # Two frames seen by two cameras each to train on, and by one to test with: as many views as of the object.
+        parser.size, parser.frames, parser.cameras = SIDE, 2, 3
+        config.pipeline.datamanager.train_num_rays_per_batch = 64
+        config.pipeline.datamanager.eval_num_rays_per_batch = 64
     if isinstance(model, BoostingNeRVModelConfig):
         model.width = 8
     if isinstance(model, CoCoINRModelConfig):
@@ -75,6 +82,10 @@ def tiny_config(
         model.field.width, model.field.num_prototypes, model.field.prototype_width = 64, 6, 16
         model.field.position_octaves, model.field.depth = 2, 1
         model.sampling.samples_per_round, model.sampling.final_samples, model.sampling.extra_samples = 12, 8, 4
+    if isinstance(model, NeuralBodyModelConfig):
+        model.field.code_width, model.field.channels, model.field.width = 4, (8, 8, 8, 8), 16
+        model.field.colour_width, model.field.latent_width = 16, 4
+        model.voxel_size, model.num_samples = 0.04, 24
     return config
 
 

@@ -52,6 +52,10 @@ _SURFACE: Column = {
     "ns-export gaussian-splat": _everywhere(REFUSES),
 }
 
+# A person in motion: without a time, commands show the first frame. There are no normals, so Poisson needs
+# `--normal-method open3d`.
+_HUMAN: Column = dict(_SURFACE)
+
 _BY_METHOD: Dict[str, Column] = {
     "nerv": _VIDEO,
     "nerv-boost": _VIDEO,
@@ -61,6 +65,7 @@ _BY_METHOD: Dict[str, Column] = {
     "hnerv-boost": _VIDEO,
     "coco-inr": _SURFACE,
     "volsdf": _SURFACE,
+    "neural-body": _HUMAN,
 }
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from dataparsers.video_frames import SCREEN_CAMERA_TO_WORLD
 from nerfstudio_ext.engine.errors import install_excepthook
-from tests.contract.registered import METHODS, VIDEO_METHODS
+from tests.contract.registered import METHODS, SURFACE_METHODS, VIDEO_METHODS
 from tests.contract.runs import (
     FRAMES,
     HEIGHT,
@@ -77,7 +77,8 @@ def test_eval_writes_strict_json(run: Run, tmp_path: Path) -> None:
         assert results["num_stored"] == results["num_decoder"] + results["num_embeddings"] > 0
         assert results["decode_fps"] > 0
     else:
-        assert {"psnr_masked", "mask_iou", "normal_error", "depth_error", "num_parameters"} <= results.keys()
+        assert {"psnr_masked", "mask_iou", "depth_error", "num_parameters"} <= results.keys()
+    assert ("normal_error" in results) == (run.name in SURFACE_METHODS)
     assert abs(results["psnr"] - results["psnr_8bit"]) < 0.1
     assert all(f"{key}_std" in results for key in ("psnr", "ssim", "ms_ssim"))
     written = FRAMES if run.name in VIDEO_METHODS else 2 * TEST_VIEWS
@@ -197,7 +198,7 @@ def test_refusal_is_one_sentence(
     name: str, command: str, device: str, trained: GetRun, exporter: ModuleType, tmp_path: Path, capsys
 ) -> None:
     if support(name, command, device) != REFUSES:
-        pytest.skip("this method does not refuse it; test_rays tries it")
+        pytest.skip("this method does not refuse it; test_rays or test_body tries it")
     install_excepthook()
     for build in REFUSING[command]:
         with pytest.raises(Exception) as refusal:

@@ -1,4 +1,4 @@
-"""What only methods that shoot rays can do: new views, point clouds and meshes, through stock commands."""
+"""What only methods with a surface at rest can do: new views, point clouds and meshes, through stock commands."""
 
 import json
 import math
@@ -14,11 +14,11 @@ from nerfstudio.scripts import render
 
 from nerfstudio_ext.cli.export import ExportMesh
 from nerfstudio_ext.engine.errors import InputError
-from tests.contract.registered import RAY_METHODS
+from tests.contract.registered import SURFACE_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, TRAIN_VIEWS, Run
 from tests.contract.test_commands import pictures
 
-TINY = [name for name in RAY_METHODS if name.endswith("-tiny")]
+TINY = [name for name in SURFACE_METHODS if name.endswith("-tiny")]
 POSE = [[0.0, 0.0, 1.0, 2.6], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
 
 
@@ -27,7 +27,7 @@ def run(name: str, device: str, trained: Callable[[str, str], Run]) -> Run:
     return trained(name, device)
 
 
-@pytest.mark.parametrize("name", RAY_METHODS)
+@pytest.mark.parametrize("name", SURFACE_METHODS)
 def test_render_dataset(run: Run, opened, device: str, tmp_path: Path) -> None:
     render.DatasetRender(run.config_path, tmp_path, image_format="png").main()
     folders = {folder.name for folder in (tmp_path / "test").iterdir()}
@@ -106,7 +106,7 @@ def test_mesh_without_a_surface_is_refused(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "mesh.ply").exists()
 
 
-@pytest.mark.parametrize("name", RAY_METHODS)
+@pytest.mark.parametrize("name", SURFACE_METHODS)
 def test_cameras_outside_the_sphere_see_something_finite(name: str, device: str, opened) -> None:
     pipeline = opened(name, device)
     for distance in (2.6, 5.0, 10.0):

@@ -1,0 +1,80 @@
+"""A moving person that the suite draws itself, as nerfstudio data: a ring of cameras, one of them held out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional, Type
+
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
+
+
+@dataclass
+class ProceduralHumanDataParserConfig(DataParserConfig):
+    """A person in motion with exact pictures, masks, depth and vertices."""
+
+    _target: Type = field(default_factory=lambda: ProceduralHumanDataParser)
+    data: Optional[Path] = None
+    """Unused: the scene is drawn."""
+    frames: int = 8
+    """Frames of the motion."""
+    cameras: int = 6
+    """Cameras on the ring, the held-out one included."""
+    held_out: int = 2
+    """The camera that is never trained on."""
+    size: int = 128
+    """Width and height of the pictures in pixels."""
+    turn: float = 120.0
+    """Degrees that the person turns over the motion."""
+
+
+@dataclass
+class ProceduralHumanDataParser(DataParser):
+    """`metadata["human_scene"]` holds pictures, masks and the body's motion; `metadata["views"]` says which frame and
+    camera each picture is."""
+
+    config: ProceduralHumanDataParserConfig
+    includes_time: bool = True
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
+        config = self.config
+        if config.data is not None:
+            raise InputError(
+                f"procedural-human-data draws its scene and reads no files: leave --data {config.data} out, or name "
+                "the dataparser that reads it."
+            )
+        if not 0 <= config.held_out < config.cameras:
+            raise InputError(f"--held-out {config.held_out} is none of the {config.cameras} cameras, 0 to "
+                             f"{config.cameras - 1}.")  # fmt: skip
+        scene = human_scene(HumanSceneOptions(config.frames, config.cameras, config.size, config.turn))
+        chosen = [c for c in range(config.cameras) if (c == config.held_out) != (split == "train")]
+        views = [(frame, camera) for frame in range(config.frames) for camera in chosen]
+        cameras = Cameras(
+            camera_to_worlds=scene.poses[[camera for _, camera in views]],
+            fx=scene.focal,
+            fy=scene.focal,
+            cx=config.size / 2,
+            cy=config.size / 2,
+            width=config.size,
+            height=config.size,
+            camera_type=CameraType.PERSPECTIVE,
+            times=torch.tensor([[frame / max(config.frames - 1, 1)] for frame, _ in views]),
+        )
+        vertices = scene.motion.vertices.reshape(-1, 3)
+        return DataparserOutputs(
+            image_filenames=[Path(f"camera_{camera:02d}") / f"frame_{frame:04d}.png" for frame, camera in views],
+            cameras=cameras,
+            scene_box=SceneBox(aabb=torch.stack([vertices.amin(0) - 0.1, vertices.amax(0) + 0.1])),
+            metadata={"human_scene": scene, "views": views, "body_motion": scene.motion},
+        )
+
+
+procedural_human_data = DataParserSpecification(
+    config=ProceduralHumanDataParserConfig(),
+    description="A drawn person in motion, seen by a ring of cameras; needs the extra `human`.",
+)

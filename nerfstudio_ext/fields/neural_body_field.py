@@ -1,0 +1,101 @@
+"""Structured latent codes on a body, and the networks that read them (Neural Body, sections 3.1 to 3.4)."""
+
+from dataclasses import dataclass, field
+from typing import List, Tuple, Type
+
+import torch
+from jaxtyping import Float
+from nerfstudio.configs.base_config import InstantiateConfig
+from torch import Tensor, nn
+
+from nerfstudio_ext.human.body_grid import BodyFrame
+from nerfstudio_ext.human.sparse_conv import NormName, SparseTower, sample
+from nerfstudio_ext.surface.sdf_network import encode_frequencies, encoded_dims
+
+
+@dataclass
+class NeuralBodyFieldConfig(InstantiateConfig):
+    """Architecture; the defaults are the paper's."""
+
+    _target: Type = field(default_factory=lambda: NeuralBodyField)
+    code_width: int = 16
+    """Numbers in the code of each vertex."""
+    channels: Tuple[int, int, int, int] = (32, 64, 128, 128)
+    """Features of the levels at 1/2, 1/4, 1/8 and 1/16 of the grid's resolution."""
+    norm: NormName = "batch"
+    """Normalisation in the tower: batch (the paper's; its running means lag in short trainings) or layer."""
+    width: int = 256
+    """Width of the density network."""
+    colour_width: int = 128
+    """Width of the colour network's last hidden layer."""
+    latent_width: int = 128
+    """Numbers in the latent code of each frame."""
+    position_octaves: int = 10
+    """Octaves of the encoded position, which only the colour sees."""
+    direction_octaves: int = 4
+    """Octaves of the encoded viewing direction."""
+
+
+class NeuralBodyField(nn.Module):
+    """Density from the diffused codes alone; colour from codes, frame, position (world, metres) and direction.
+
+    Args:
+        config: Architecture.
+        num_vertices: Vertices of the body.
+        num_frames: Frames that have a latent code.
+    """
+
+    def __init__(self, config: NeuralBodyFieldConfig, num_vertices: int, num_frames: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.codes = nn.Parameter(torch.randn(num_vertices, config.code_width))
+        self.latents = nn.Parameter(torch.randn(num_frames, config.latent_width))
+        self.tower = SparseTower(config.code_width, config.channels, config.norm)
+        self.trunk = nn.Sequential(
+            nn.Linear(sum(config.channels), width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+        )
+        self.density_head = nn.Linear(width, 1)
+        self.feature_head = nn.Linear(width, width)
+        self.latent_head = nn.Linear(width + config.latent_width, width)
+        encoded = encoded_dims(3, config.direction_octaves) + encoded_dims(3, config.position_octaves)
+        self.view_head = nn.Linear(width + encoded, config.colour_width)
+        self.colour_head = nn.Linear(config.colour_width, 3)
+
+    def volumes(self, frame: BodyFrame) -> List[Tensor]:
+        """The codes diffused around the body of one frame: features of the sites of four levels."""
+        return self.tower(self.codes, frame.tables)
+
+    def hidden(self, points: Float[Tensor, "n 3"], frame: BodyFrame, volumes: List[Tensor]) -> Float[Tensor, "n width"]:
+        """What density and colour share at world points."""
+        voxels = frame.voxels(points)
+        # A stride-2 convolution centres its output j on input 2 j, so level l is read at q / 2^l exactly.
+        levels = [
+            sample(features, frame.tables.rows[level], voxels / 2**level) for level, features in enumerate(volumes, 1)
+        ]
+        return self.trunk(torch.cat(levels, dim=-1))
+
+    def density(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n"]:
+        """Volume density per metre."""
+        return torch.relu(self.density_head(hidden))[:, 0]
+
+    def colour(
+        self,
+        hidden: Float[Tensor, "n width"],
+        points: Float[Tensor, "n 3"],
+        directions: Float[Tensor, "n 3"],
+        frame: int,
+    ) -> Float[Tensor, "n 3"]:
+        """Colours in [0, 1] at world points seen along unit directions in a frame."""
+        latent = self.latents[frame].expand(len(points), -1)
+        mixed = self.latent_head(torch.cat([self.feature_head(hidden), latent], dim=-1))
+        encoded = [
+            encode_frequencies(directions, self.config.direction_octaves),
+            encode_frequencies(points, self.config.position_octaves),
+        ]
+        return torch.sigmoid(self.colour_head(torch.relu(self.view_head(torch.cat([mixed, *encoded], dim=-1)))))

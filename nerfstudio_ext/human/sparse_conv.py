@@ -1,0 +1,174 @@
+"""Sparse 3-D convolution without a compiled extension: neighbour tables, one gather and one matrix product per layer.
+
+Alphabet: a *site* is an active voxel, with integer coordinates in (z, y, x) order; sites of a level are sorted by their
+linear key. A *table* [M, 27] holds for each output site the rows of the inputs under its 3x3x3 kernel (z slowest, x
+fastest), and the number of input sites where there is none. Tables depend on coordinates only.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import List, Literal, Tuple, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+Shape = Tuple[int, int, int]
+NormName = Literal["batch", "layer"]
+
+
+@dataclass(frozen=True)
+class SparseTables:
+    """What a tower needs to know of one set of points: five levels, each half as fine as the one before."""
+
+    site_of_point: Int[Tensor, "points"]
+    """Row of level 0 that each point falls into."""
+    same: List[Int[Tensor, "sites 27"]]
+    """Per level, neighbours within the level."""
+    down: List[Int[Tensor, "sites 27"]]
+    """From level l to l + 1: inputs around twice the output's coordinates."""
+    rows: List[Int[Tensor, "z y x"]]
+    """Per level, the row of the site in each voxel; the number of sites where there is none."""
+    counts: Tuple[int, ...]
+    """Sites per level."""
+
+
+def build_tables(coords: Int[Tensor, "points 3"], shape: Shape, levels: int = 5) -> SparseTables:
+    """Sites and neighbour tables of points on a grid.
+
+    Args:
+        coords: Voxel of each point; several points may share one.
+        shape: Voxels of the finest level along z, y and x.
+        levels: Resolutions, the finest included.
+    """
+    keys, site_of_point = torch.unique(_keys(coords.long(), shape), return_inverse=True)
+    same, down, rows, counts = [], [], [], []
+    for level in range(levels):
+        sites = _coords(keys, shape)
+        count = len(keys)
+        grid = torch.full((shape[0] * shape[1] * shape[2],), count, dtype=torch.int32, device=keys.device)
+        grid[keys] = torch.arange(count, dtype=torch.int32, device=keys.device)
+        grid = grid.view(shape)
+        same.append(_neighbours(grid, sites, count))
+        rows.append(grid)
+        counts.append(count)
+        if level == levels - 1:
+            break
+        coarse: Shape = tuple((n - 1) // 2 + 1 for n in shape)  # type: ignore
+        halves = torch.stack([sites // 2, -(-sites // 2)], dim=0)
+        picks = torch.cartesian_prod(*[torch.arange(2, device=keys.device)] * 3)
+        candidates = torch.stack([halves[picks[:, axis], :, axis] for axis in range(3)], dim=-1).reshape(-1, 3)
+        candidates = candidates[(candidates < torch.tensor(coarse, device=keys.device)).all(dim=1)]
+        keys = torch.unique(_keys(candidates, coarse))
+        down.append(_neighbours(grid, 2 * _coords(keys, coarse), count))
+        shape = coarse
+    return SparseTables(site_of_point, same, down, rows, tuple(counts))
+
+
+def _keys(coords: Int[Tensor, "n 3"], shape: Shape) -> Int[Tensor, "n"]:
+    return (coords[:, 0] * shape[1] + coords[:, 1]) * shape[2] + coords[:, 2]
+
+
+def _coords(keys: Int[Tensor, "n"], shape: Shape) -> Int[Tensor, "n 3"]:
+    return torch.stack([keys // (shape[1] * shape[2]), keys // shape[2] % shape[1], keys % shape[2]], dim=-1)
+
+
+def _neighbours(grid: Int[Tensor, "z y x"], centres: Int[Tensor, "n 3"], missing: int) -> Int[Tensor, "n 27"]:
+    """Rows of a level in the 3x3x3 window about each centre."""
+    steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=grid.device)] * 3)
+    return row_at(grid, (centres[:, None] + steps).reshape(-1, 3), missing).view(-1, 27)
+
+
+def row_at(grid: Int[Tensor, "z y x"], coords: Int[Tensor, "n 3"], missing: int) -> Int[Tensor, "n"]:
+    """Rows of the sites in some voxels, `missing` outside the grid."""
+    limits = torch.tensor(grid.shape, device=grid.device)
+    inside = ((coords >= 0) & (coords < limits)).all(dim=1)
+    z, y, x = torch.where(inside[:, None], coords, 0).unbind(-1)
+    return torch.where(inside, grid[z, y, x], missing).long()
+
+
+def scatter_mean(values: Float[Tensor, "points channels"], site: Int[Tensor, "points"], count: int) -> Tensor:
+    """Mean of the values of all points in each site."""
+    total = values.new_zeros(count, values.shape[1]).index_add(0, site, values)
+    number = values.new_zeros(count).index_add(0, site, torch.ones_like(values[:, 0]))
+    return total / number[:, None]
+
+
+def sample(
+    features: Float[Tensor, "sites channels"], grid: Int[Tensor, "z y x"], position: Float[Tensor, "n 3"]
+) -> Float[Tensor, "n channels"]:
+    """Trilinear interpolation of a level, zero where it has no site.
+
+    Args:
+        features: One row per site.
+        grid: Row of the site in each voxel.
+        position: In voxels of this level, (z, y, x) order; voxel centres are integers.
+    """
+    padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
+    low = torch.floor(position)
+    share = position - low
+    result = features.new_zeros(len(position), features.shape[1])
+    for corner in torch.cartesian_prod(*[torch.arange(2, device=grid.device)] * 3):
+        weight = torch.where(corner.bool(), share, 1 - share).prod(dim=1, keepdim=True)
+        result = result + weight * F.embedding(row_at(grid, low.long() + corner, len(features)), padded)
+    return result
+
+
+def dilate(grid: Int[Tensor, "z y x"], missing: int, radius: int) -> Bool[Tensor, "z y x"]:
+    """Voxels no further than this many (along each axis) from a site."""
+    occupied = (grid != missing).float()[None, None]
+    return F.max_pool3d(occupied, 2 * radius + 1, 1, radius)[0, 0] > 0
+
+
+class SparseConv(nn.Module):
+    """3x3x3 convolution without bias over a table, then normalisation over the sites alone, then ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, norm: NormName) -> None:
+        super().__init__()
+        # As torch initialises a dense kernel: kaiming-uniform with a = sqrt(5) is 1 / sqrt(fan in).
+        bound = (27 * inputs) ** -0.5
+        self.weight = nn.Parameter(torch.empty(27 * inputs, outputs).uniform_(-bound, bound))
+        self.norm = nn.BatchNorm1d(outputs, eps=1e-3, momentum=0.01) if norm == "batch" else nn.LayerNorm(outputs)
+
+    def convolve(self, features: Float[Tensor, "rows inputs"], table: Int[Tensor, "sites 27"]) -> Tensor:
+        """The convolution alone. The gather is an embedding because its gradient is quicker than that of indexing."""
+        padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
+        return F.embedding(table, padded).flatten(1) @ self.weight
+
+    def forward(self, features: Float[Tensor, "rows inputs"], table: Int[Tensor, "sites 27"]) -> Tensor:
+        return torch.relu(self.norm(self.convolve(features, table)))
+
+
+class SparseTower(nn.Module):
+    """Structured latent codes diffused into the space around them, at four resolutions (Neural Body, section 3.2).
+
+    Args:
+        inputs: Channels of the codes.
+        channels: Of the levels 1/2, 1/4, 1/8 and 1/16.
+        norm: Over the sites of a frame (batch) or the channels of a site (layer).
+    """
+
+    def __init__(self, inputs: int, channels: Tuple[int, int, int, int], norm: NormName) -> None:
+        super().__init__()
+        self.first = nn.ModuleList(SparseConv(inputs, inputs, norm) for _ in range(2))
+        widths = (inputs, *channels)
+        self.down = nn.ModuleList(SparseConv(a, b, norm) for a, b in pairwise(widths))
+        repeats = (2, 3, 3, 3)
+        self.same = nn.ModuleList(
+            nn.ModuleList(SparseConv(width, width, norm) for _ in range(times))
+            for width, times in zip(channels, repeats)
+        )
+
+    def forward(self, codes: Float[Tensor, "points inputs"], tables: SparseTables) -> List[Tensor]:
+        """Features [sites, channels] of the four coarser levels."""
+        x = scatter_mean(codes, tables.site_of_point, tables.counts[0])
+        for layer in self.first:
+            x = layer(x, tables.same[0])
+        volumes = []
+        for level, (down, layers) in enumerate(zip(self.down, self.same)):
+            x = down(x, tables.down[level])
+            for layer in cast(nn.ModuleList, layers):
+                x = layer(x, tables.same[level + 1])
+            volumes.append(x)
+        return volumes

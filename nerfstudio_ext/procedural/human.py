@@ -1,0 +1,191 @@
+"""A person that the suite draws itself: a body model that walks on the spot, raises its arms and turns, seen by a ring
+of cameras, with exact pictures, masks, depth and vertices. Metres; +z up; light fixed in the world."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Tuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.host import cache_dir
+from nerfstudio_ext.human.body_model import BodyModel, anny_body
+from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.skinning import rotation_matrix
+from nerfstudio_ext.procedural.rigs import rig_poses
+
+VERSION = 1
+"""Of what is drawn; raise it when the same options give other pictures."""
+RADIUS = 2.8
+FIELD_OF_VIEW = math.radians(42)
+PHENOTYPE = {"gender": 0.4, "muscle": 0.6, "weight": 0.4}
+LIGHT = (0.5, -0.6, 0.62)
+
+
+@dataclass(frozen=True)
+class HumanSceneOptions:
+    """Everything that decides what a drawn person looks like."""
+
+    frames: int = 8
+    cameras: int = 6
+    size: int = 128
+    turn: float = 120.0
+    """Degrees that the person turns from the first frame to the last."""
+
+
+@dataclass(frozen=True)
+class HumanScene:
+    """The drawn capture; view (f, c) is frame f seen by camera c."""
+
+    motion: BodyMotion
+    rgb: Float[Tensor, "frames cameras height width 3"]
+    """In [0, 1], black beside the person."""
+    mask: Bool[Tensor, "frames cameras height width"]
+    depth: Float[Tensor, "frames cameras height width"]
+    """Along the unit ray, 0 beside the person."""
+    poses: Float[Tensor, "cameras 3 4"]
+    """Camera to world, OpenGL axes."""
+    focal: float
+
+    def __deepcopy__(self, memo: dict) -> "HumanScene":
+        return self  # datasets copy their metadata; what is drawn once serves all of them
+
+
+def human_scene(options: HumanSceneOptions) -> HumanScene:
+    """Draw a scene, or read it from the user's cache folder.
+
+    Raises:
+        InputError: The numbers describe no scene, or a package of the extra `human` is missing.
+    """
+    if options.frames < 1 or options.cameras < 2 or options.size < 8:
+        raise InputError(
+            f"A drawn person needs a frame, two cameras and 8 pixels at least, not {options.frames} frames, "
+            f"{options.cameras} cameras and {options.size} pixels."
+        )
+    key = hashlib.sha256(json.dumps([VERSION, PHENOTYPE, asdict(options)]).encode()).hexdigest()[:16]
+    path = cache_dir() / "human" / f"{key}.npz"
+    if not path.is_file():
+        scene = _draw(options, anny_body(PHENOTYPE))
+        _write(scene, path)
+    return _read(path, options)
+
+
+def walk(body: BodyModel, frames: int, turn: float) -> BodyMotion:
+    """One stride on the spot with swinging arms that rise, while the whole person turns and drifts a little."""
+    phase = torch.linspace(0, 2 * math.pi, frames + 1)[:-1]
+    progress = torch.linspace(0, 1, frames)
+    swing, lift = torch.sin(phase), 0.5 - 0.5 * torch.cos(phase)
+    zero = torch.zeros(frames)
+
+    def about(x: Tensor = zero, y: Tensor = zero, z: Tensor = zero) -> Tensor:
+        return torch.stack([x, y, z], dim=-1)
+
+    rotations = body.rotations(
+        {
+            "upperleg01.L": about(x=-0.45 * swing),
+            "upperleg01.R": about(x=0.45 * swing),
+            "lowerleg01.L": about(x=0.5 * (1 + swing) / 2),
+            "lowerleg01.R": about(x=0.5 * (1 - swing) / 2),
+            "upperarm01.L": about(x=0.35 * swing, y=-0.9 * lift),
+            "upperarm01.R": about(x=-0.35 * swing, y=0.5 * lift),
+            "lowerarm01.L": about(z=0.4 * lift),
+            "spine02": about(z=0.12 * swing),
+        }
+    )
+    root = about(z=math.radians(turn) * progress)
+    shift = about(x=0.15 * (progress - 0.5), y=0.05 * swing)
+    vertices = body.pose(rotations) @ rotation_matrix(root).transpose(1, 2) + shift[:, None]
+    return BodyMotion(vertices, body.faces, root, shift)
+
+
+def paint(rest: Float[Tensor, "vertices 3"]) -> Float[Tensor, "vertices 3"]:
+    """Vertex colours from rest positions: warm left, cool right, light front, dark back, striped along the height."""
+    x, y, z = ((rest - rest.amin(0)) / (rest.amax(0) - rest.amin(0))).unbind(-1)
+    left, front = torch.sigmoid(40 * (x - 0.5)), torch.sigmoid(25 * (0.55 - y))
+    warm, cool = torch.tensor([0.95, 0.55, 0.20]), torch.tensor([0.20, 0.50, 0.95])
+    base = left[:, None] * warm + (1 - left[:, None]) * cool
+    stripes = 0.8 + 0.2 * torch.tanh(4 * torch.sin(2 * math.pi * 9 * z))
+    shade = (0.45 + 0.55 * front) * stripes
+    skin = torch.tensor([0.90, 0.72, 0.60])
+    head = torch.sigmoid(120 * (z - 0.87))[:, None]
+    return ((1 - head) * base * shade[:, None] + head * skin * (0.5 + 0.5 * front[:, None])).clamp(0.05, 1)
+
+
+def _draw(options: HumanSceneOptions, body: BodyModel) -> HumanScene:
+    motion = walk(body, options.frames, options.turn).check("The drawn person")
+    colours = paint(body.rest_vertices).numpy()
+    poses = rig_poses("ring", options.cameras, RADIUS)
+    focal = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
+    views = [[_cast(vertices, body.faces, colours, pose, focal, options.size) for pose in poses]
+             for vertices in motion.vertices]  # fmt: skip
+    rgb, mask, depth = (torch.stack([torch.stack([v[k] for v in row]) for row in views]) for k in range(3))
+    return HumanScene(motion, rgb, mask.bool(), depth, poses, focal)
+
+
+def _cast(
+    vertices: Tensor, faces: Tensor, colours: np.ndarray, pose: Tensor, focal: float, size: int
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """Colour, mask and depth of one view: a ray through each pixel centre, smooth normals, one light."""
+    try:
+        import trimesh
+        from trimesh.ray.ray_pyembree import RayMeshIntersector
+    except ImportError as error:
+        raise InputError("Drawing a person needs embreex: pip install 'nerfstudio-ext[human]'.") from error
+
+    mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
+    grid = (np.arange(size) + 0.5 - size / 2) / focal
+    y, x = np.meshgrid(-grid, grid, indexing="ij")
+    local = np.stack([x, y, -np.ones_like(x)], axis=-1).reshape(-1, 3)
+    directions = local @ pose[:, :3].numpy().T.astype(np.float64)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    origins = np.broadcast_to(pose[:, 3].numpy().astype(np.float64), directions.shape)
+    triangle = RayMeshIntersector(mesh).intersects_first(origins, directions)
+    hit = triangle >= 0
+    corners = mesh.triangles[triangle[hit]]
+    # Embree's distances are single precision; the plane of the triangle gives them exactly.
+    plane = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    depth = ((corners[:, 0] - origins[hit]) * plane).sum(1) / (directions[hit] * plane).sum(1)
+    points = origins[hit] + depth[:, None] * directions[hit]
+    share = trimesh.triangles.points_to_barycentric(corners, points)[:, :, None]
+    of_corner = mesh.faces[triangle[hit]]
+    normals = (mesh.vertex_normals[of_corner] * share).sum(1)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    light = np.asarray(LIGHT) / np.linalg.norm(LIGHT)
+    shading = 0.55 + 0.45 * np.maximum(normals @ light, 0)
+    rgb, image_depth = np.zeros((size * size, 3)), np.zeros(size * size)
+    rgb[hit] = (colours[of_corner] * share).sum(1) * shading[:, None]
+    image_depth[hit] = depth
+    values = (rgb.reshape(size, size, 3).clip(0, 1), hit.reshape(size, size), image_depth.reshape(size, size))
+    return tuple(torch.from_numpy(value).float() for value in values)  # type: ignore
+
+
+def _write(scene: HumanScene, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    motion = scene.motion
+    np.savez_compressed(
+        partial,
+        vertices=motion.vertices.numpy(),
+        faces=motion.faces.numpy(),
+        Rh=motion.root_rotation.numpy(),
+        Th=motion.root_translation.numpy(),
+        rgb=(scene.rgb * 255).round().to(torch.uint8).numpy(),
+        mask=scene.mask.numpy(),
+        depth=scene.depth.numpy(),
+    )
+    partial.replace(path)
+
+
+def _read(path: Path, options: HumanSceneOptions) -> HumanScene:
+    with np.load(path) as archive:
+        arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
+    motion = BodyMotion(arrays["vertices"], arrays["faces"], arrays["Rh"], arrays["Th"])
+    focal = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
+    poses = rig_poses("ring", options.cameras, RADIUS)
+    return HumanScene(motion, arrays["rgb"].float() / 255, arrays["mask"], arrays["depth"], poses, focal)

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_motion import BodyMotion, read_body, write_body
+
+
+def motion(**changes):
+    torch.manual_seed(0)
+    values = dict(
+        vertices=torch.rand(3, 20, 3),
+        faces=torch.tensor([[0, 1, 2], [3, 4, 19]]),
+        root_rotation=torch.rand(3, 3),
+        root_translation=torch.rand(3, 3),
+    )
+    return BodyMotion(**{**values, **changes})
+
+
+def test_round_trip(tmp_path):
+    write_body(motion(), tmp_path / "body.npz")
+    again = read_body(tmp_path / "body.npz")
+    for name in ("vertices", "faces", "root_rotation", "root_translation"):
+        assert torch.equal(getattr(again, name), getattr(motion(), name))
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        (dict(vertices=1000 * torch.rand(3, 20, 3)), "must be in metres"),
+        (dict(vertices=torch.rand(1, 20, 3).expand(3, -1, -1)), "same in all 3 frames"),
+        (dict(root_rotation=torch.full((3, 3), float("nan"))), "Rh of frame 0"),
+        (dict(root_translation=torch.zeros(2, 3)), r"Th is \[2, 3\]"),
+        (dict(faces=torch.tensor([[0, 1, 20]])), "indices of its 20 vertices"),
+        (dict(vertices=torch.rand(3, 20, 2)), r"\[frames, vertices, 3\]"),
+    ],
+)
+def test_what_cannot_be_a_motion_is_refused(tmp_path, changes, message):
+    write_body(motion(**changes), tmp_path / "body.npz")
+    with pytest.raises(InputError, match=message):
+        read_body(tmp_path / "body.npz")
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="There is no"):
+        read_body(tmp_path / "body.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(InputError, match=r"no body\.npz"):
+        read_body(tmp_path / "text.npz")
+    np.savez(tmp_path / "half.npz", vertices=np.zeros((1, 3, 3)))
+    with pytest.raises(InputError, match="lacks one of"):
+        read_body(tmp_path / "half.npz")

@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene, paint
+
+OPTIONS = HumanSceneOptions(frames=3, cameras=3, size=48)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    pytest.importorskip("anny")
+    pytest.importorskip("embreex")
+    return human_scene(OPTIONS)
+
+
+def project(scene, frame, camera):
+    """Pixel positions (x, y) and distances of all vertices."""
+    pose = scene.poses[camera]
+    local = (scene.motion.vertices[frame] - pose[:, 3]) @ pose[:, :3]
+    pixels = local[:, :2] / -local[:, 2:] * scene.focal * torch.tensor([1.0, -1.0]) + OPTIONS.size / 2
+    return pixels, (scene.motion.vertices[frame] - pose[:, 3]).norm(dim=1)
+
+
+@pytest.mark.extra("anny")
+@pytest.mark.slow
+def test_pictures_masks_depth_and_vertices_agree(scene):
+    for frame in range(3):
+        for camera in range(3):
+            pixels, distance = project(scene, frame, camera)
+            mask = scene.mask[frame, camera]
+            assert 0.03 < float(mask.float().mean()) < 0.3
+            assert not bool(scene.rgb[frame, camera][~mask].any()), "black beside the person"
+            assert float(scene.rgb[frame, camera][mask].amax(-1).min()) > 0.02
+            assert float((scene.depth[frame, camera] > 0).float().ne(mask.float()).sum()) == 0
+            # Vertices fall on the mask or on a pixel beside it, and none lies before the surface.
+            column, row = pixels.floor().long().unbind(1)
+            near = torch.nn.functional.max_pool2d(mask.float()[None], 3, 1, 1)[0] > 0
+            assert float(near[row, column].float().mean()) > 0.98
+            seen = mask[row, column]
+            before = scene.depth[frame, camera][row, column][seen] - distance[seen]
+            assert float((before < 0.05).float().mean()) > 0.97
+
+
+@pytest.mark.extra("anny")
+@pytest.mark.slow
+def test_the_person_moves_and_turns_and_is_drawn_once(scene, monkeypatch):
+    vertices, motion = scene.motion.vertices, scene.motion
+    assert float((vertices[0] - vertices[1]).norm(dim=-1).mean()) > 0.05
+    assert float(motion.root_rotation[-1, 2]) == pytest.approx(2.0944, abs=1e-3)
+    monkeypatch.setattr("nerfstudio_ext.procedural.human.anny_body", lambda phenotype: pytest.fail("drawn again"))
+    again = human_scene(OPTIONS)
+    assert torch.equal(again.rgb, scene.rgb) and torch.equal(again.motion.vertices, vertices)
+
+
+def test_colours_tell_left_from_right_and_front_from_back():
+    corners = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [0.5, -1.0, 0.0], [0.5, 1.0, 0.0], [0, 0, -2], [0, 0, 2]])
+    left, right, front, back = paint(corners)[:4]
+    assert float(left[0]) > float(left[2]) and float(right[2]) > float(right[0])
+    assert float(front.sum()) > 1.3 * float(back.sum())
+
+
+def test_scenes_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="two cameras"):
+        human_scene(HumanSceneOptions(cameras=1))
