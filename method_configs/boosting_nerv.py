@@ -107,7 +107,7 @@ nerv, nerv_tiny = _presets(
     2e5,
     "l1-ssim",
     AdamBetasOptimizerConfig(lr=5e-4, betas=(0.5, 0.999)),
-    tiny_rate=2e-3,
+    tiny_rate=4e-3,
     warmup=0.2,
 )
 nerv_boost, nerv_boost_tiny = _presets(
@@ -129,7 +129,7 @@ e_nerv, e_nerv_tiny = _presets(
     2e5,
     "l1-ssim",
     AdamBetasOptimizerConfig(lr=5e-4, betas=(0.5, 0.999)),
-    tiny_rate=2e-3,
+    tiny_rate=4e-3,
     warmup=0.2,
 )
 e_nerv_boost, e_nerv_boost_tiny = _presets(
@@ -151,7 +151,7 @@ hnerv, hnerv_tiny = _presets(
     1.26e5,
     "l2",
     AdamBetasOptimizerConfig(lr=1e-3),
-    tiny_rate=2e-3,
+    tiny_rate=4e-3,
     warmup=0.1,
 )
 hnerv_boost, hnerv_boost_tiny = _presets(
