@@ -68,7 +68,9 @@ class Compress:
             self.second_stage(config, folder)
 
         seed = config.machine.seed
-        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
         trainer = config.setup()
         trainer.setup()
         trainer.resume_command = shlex.join(["ns-ext", "video", "compress", str(config.get_base_dir())])
