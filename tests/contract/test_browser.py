@@ -11,7 +11,7 @@ from PIL import Image
 from tests.contract.commands import Command
 from tests.contract.runs import HEIGHT, WIDTH, Run, free_port
 
-SECONDS = 60.0
+SECONDS = 100.0
 # Everything else that appears as an error in the console is ours.
 NOT_OURS = (
     "net::ERR_",  # viser and nerfstudio fetch statistics and a logo from elsewhere
@@ -101,9 +101,10 @@ def test_training_in_the_viewer(chromium: str, learned: Callable[[str], Run], tm
         last = watcher.settled()
         watcher.set("Frame", "0")
         watcher.until(lambda: float(watcher.control("Time").input_value()) == 0, "time 0")
-        assert difference(watcher.settled(), last) > 8, "the picture does not change with time"
+        change = difference(watcher.settled(), last)
+        assert change > 8, "the picture does not change with time"
         watcher.set("Frame", "3")
-        watcher.until(lambda: difference(watcher.picture(), last) < 1, "the last picture again")
+        watcher.until(lambda: difference(watcher.picture(), last) < 0.3 * change, "the last picture again")
         watcher.page.get_by_role("button", name="Resume Training").click()
         watcher.set("Frame", "0")
         watcher.control("Play").check()
