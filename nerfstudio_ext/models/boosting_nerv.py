@@ -42,6 +42,7 @@ SMOOTH_BASE = 1.1
 """Largest ratio of time frequencies with which the network means anything between frames (Boosting-NeRV: 1.05)."""
 SAME_FRAME = 0.01
 """Times closer to a frame than this, in frames, are that frame's."""
+NO_RAYS = "A video method decodes whole frames and has no rays: render or export it by camera."
 TIMED_FRAMES, WARM_UP_FRAMES = 20, 3
 """Frames decoded for the reported decoding speed, and before it."""
 
@@ -193,7 +194,7 @@ class BoostingNeRVModel(ExtModel):
     def get_outputs(self, ray_bundle: Union[RayBundle, Cameras]) -> Dict[str, Tensor]:
         """Whole frames for a batch of dataset cameras: ``rgb`` [frames, H, W, 3]."""
         if isinstance(ray_bundle, RayBundle):
-            raise InputError("a video method decodes whole frames and has no rays: render or export it by camera.")
+            raise InputError(NO_RAYS)
         indices = self.frame_indices(ray_bundle)
         if not self.training:
             return {"rgb": self.decode(indices).permute(0, 2, 3, 1)}
@@ -317,7 +318,7 @@ class BoostingNeRVModel(ExtModel):
         return self._last_quantized
 
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> Dict[str, Tensor]:
-        raise InputError("a video method decodes whole frames and has no rays: render or export it by camera.")
+        raise InputError(NO_RAYS)
 
     def prepare_checkpoint(self) -> None:
         self._refresh_embeddings()

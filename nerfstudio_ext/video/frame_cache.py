@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.host import cache_dir
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
 Allocate = Callable[[Tuple[int, ...]], Frames]
@@ -25,9 +26,8 @@ _SPARE_BYTES = 64e6
 
 
 def cache_folder() -> Path:
-    """Folder of this user's decoded clips; the variable NERFSTUDIO_EXT_CACHE moves it to another disk."""
-    root = os.environ.get("NERFSTUDIO_EXT_CACHE")
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "nerfstudio-ext") / "frames"
+    """Folder of this user's decoded clips."""
+    return cache_dir() / "frames"
 
 
 def frames_on_disk(key: Any, num_bytes: int, decode: Callable[[Allocate], Frames]) -> Frames:
