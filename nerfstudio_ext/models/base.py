@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Dict, Tuple, Type
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
@@ -69,3 +70,53 @@ class ExtModel(Model):
             metrics["lpips"] = float(self._lpips(predicted, wanted))
         error = (prediction - target).abs().mean(dim=-1, keepdim=True).expand_as(target)
         return metrics, {"img": torch.cat([target, prediction, error], dim=1)}
+
+
+class RayModel(ExtModel):
+    """Base of the models that colour rays: scores of a batch of rays, and of the object alone where masks are known."""
+
+    def scene_span(self) -> float:
+        """The depth error, in world units, of a picture that shows nothing where the object is."""
+        raise NotImplementedError
+
+    def get_metrics_dict(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        pair = (x.detach().T[None, :, None] for x in (outputs["rgb"], self._colours(batch)))
+        return {"psnr": psnr(*pair).mean()}
+
+    def mask_entropy(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Float[Tensor, ""]:
+        """Cross entropy between accumulation and ``batch["fg_mask"]``."""
+        mask = (batch["fg_mask"].to(self.device) > 0.5).float()
+        return F.binary_cross_entropy(outputs["accumulation"].clamp(1e-3, 1 - 1e-3), mask)
+
+    def get_image_metrics_and_images(
+        self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
+    ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
+        """Scores of the whole picture, and where masks and depth are known also those of the object alone.
+
+        ``psnr`` counts all pixels, ``psnr_masked`` the object's only; ``mask_iou`` compares accumulation above one half
+        with the mask; ``depth_error`` is in world units, over the pixels that are object in both.
+        """
+        batch = {**batch, "image": batch["image"][..., :3]}
+        metrics, images = super().get_image_metrics_and_images(outputs, batch)
+        if "fg_mask" not in batch:
+            return metrics, images
+        mask, both = self.object_pixels(outputs, batch)
+        solid = outputs["accumulation"][..., 0] > 0.5
+        if bool(mask.any()):
+            error = (outputs["rgb"] - self._colours(batch))[mask].square().mean()
+            metrics["psnr_masked"] = float(-10 * torch.log10(error + 1e-9))
+        metrics["mask_iou"] = float(both.sum() / (mask | solid).sum().clamp(min=1))
+        if "gt_depth" in batch:
+            apart = (outputs["depth"] - batch["gt_depth"].to(self.device))[both].abs()
+            metrics["depth_error"] = float(apart.mean()) if bool(both.any()) else self.scene_span()
+        return metrics, images
+
+    def object_pixels(
+        self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
+    ) -> Tuple[Bool[Tensor, "height width"], Bool[Tensor, "height width"]]:
+        """Pixels of the object in truth, and those that are opaque in the render as well."""
+        mask = batch["fg_mask"].to(self.device)[..., 0] > 0.5
+        return mask, mask & (outputs["accumulation"][..., 0] > 0.5)
+
+    def _colours(self, batch: Dict[str, Tensor]) -> Float[Tensor, "*rays 3"]:
+        return batch["image"].to(self.device)[..., :3]

@@ -19,9 +19,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from nerfstudio_ext.codebook.modes import codebook_for
-from nerfstudio_ext.engine.metrics import psnr
 from nerfstudio_ext.fields.coco_inr_field import CoCoINRField, CoCoINRFieldConfig, Context
-from nerfstudio_ext.models.base import ExtModel, ExtModelConfig
+from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import LaplaceDensity, render_weights
 from nerfstudio_ext.surface.sampler import ErrorBoundedSampling, sample_error_bounded
 from nerfstudio_ext.surface.sphere import inverted_sphere_points, sphere_span
@@ -65,7 +64,7 @@ class CoCoINRModelConfig(ExtModelConfig):
     paper; turntables need it)."""
 
 
-class CoCoINRModel(ExtModel):
+class CoCoINRModel(RayModel):
     """Signed distance rendered as volume, in front of an inverted-sphere background."""
 
     config: CoCoINRModelConfig
@@ -165,9 +164,7 @@ class CoCoINRModel(ExtModel):
         return self.field.sdf_gradient(torch.cat([anywhere, nearby]), context)[2]
 
     def get_metrics_dict(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        target = batch["image"].to(self.device)[..., :3]
-        pair = (x.detach().T[None, :, None] for x in (outputs["rgb"], target))
-        return {"psnr": psnr(*pair).mean(), "beta": self.density.beta.detach()}
+        return {**super().get_metrics_dict(outputs, batch), "beta": self.density.beta.detach()}
 
     def get_loss_dict(
         self,
@@ -176,46 +173,31 @@ class CoCoINRModel(ExtModel):
         metrics_dict: Optional[Dict[str, Tensor]] = None,
     ) -> Dict[str, Tensor]:
         config = self.config
-        target = batch["image"].to(self.device)[..., :3]
-        losses = {"rgb_loss": config.rgb_loss_mult * (outputs["rgb"] - target).abs().mean()}
+        losses = {"rgb_loss": config.rgb_loss_mult * F.l1_loss(outputs["rgb"], self._colours(batch))}
         if "eikonal_gradients" in outputs:
             length = outputs["eikonal_gradients"].norm(dim=-1)
             losses["eikonal_loss"] = config.eikonal_loss_mult * (length - 1).square().mean()
         if config.mask_loss_mult > 0 and "fg_mask" in batch:
-            mask = (batch["fg_mask"].to(self.device) > 0.5).float()
-            entropy = F.binary_cross_entropy(outputs["accumulation"].clamp(1e-3, 1 - 1e-3), mask)
-            losses["mask_loss"] = config.mask_loss_mult * entropy
+            losses["mask_loss"] = config.mask_loss_mult * self.mask_entropy(outputs, batch)
         return losses
 
     def get_image_metrics_and_images(
         self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
     ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
-        """Full-frame scores, and where masks, depth and normals are known also those of the object alone.
-
-        ``psnr_masked`` counts object pixels only; ``mask_iou`` compares accumulation above one half with the mask;
-        ``normal_error`` is in degrees and ``depth_error`` in world units, both over the pixels that are object in both.
-        """
-        batch = {**batch, "image": batch["image"][..., :3]}
+        """The scores of every ray model, and where normals are known ``normal_error`` in degrees, over the pixels that
+        are object in both."""
         metrics, images = super().get_image_metrics_and_images(outputs, batch)
         images["geometry"] = torch.cat([outputs["normals"], outputs["accumulation"].expand(-1, -1, 3)], dim=1)
-        if "fg_mask" not in batch:
-            return metrics, images
-        mask = batch["fg_mask"].to(outputs["rgb"].device)[..., 0] > 0.5
-        solid = outputs["accumulation"][..., 0] > 0.5
-        error = (outputs["rgb"] - batch["image"].to(outputs["rgb"].device))[mask].square().mean()
-        if bool(mask.any()):
-            metrics["psnr_masked"] = float(-10 * torch.log10(error + 1e-9))
-        metrics["mask_iou"] = float((mask & solid).sum() / (mask | solid).sum().clamp(min=1))
-        both = mask & solid
-        if "gt_normals" in batch and bool(both.any()):
-            wanted = batch["gt_normals"].to(outputs["rgb"].device)[both]
+        if "fg_mask" in batch and "gt_normals" in batch:
+            _, both = self.object_pixels(outputs, batch)
+            wanted = batch["gt_normals"].to(self.device)[both]
             cosine = ((outputs["normals"][both] * 2 - 1) * wanted).sum(-1).clamp(-1, 1)
-            metrics["normal_error"] = float(torch.rad2deg(torch.acos(cosine)).mean())
-            depth = (outputs["depth"] - batch["gt_depth"].to(outputs["depth"].device))[both]
-            metrics["depth_error"] = float(depth.abs().mean())
-        elif "gt_normals" in batch:
-            metrics["normal_error"], metrics["depth_error"] = 90.0, float(self.config.bounding_radius)
+            angles = torch.rad2deg(torch.acos(cosine))
+            metrics["normal_error"] = float(angles.mean()) if bool(both.any()) else 90.0
         return metrics, images
+
+    def scene_span(self) -> float:
+        return float(self.config.bounding_radius)
 
     def get_run_metrics(self) -> Dict[str, float]:
         """Trainable numbers and the final scale of the density."""

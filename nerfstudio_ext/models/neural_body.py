@@ -20,11 +20,10 @@ from torch.nn import Parameter
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.frame_controls import FrameControls
-from nerfstudio_ext.engine.metrics import psnr
 from nerfstudio_ext.fields.neural_body_field import NeuralBodyField, NeuralBodyFieldConfig
 from nerfstudio_ext.human.body_grid import body_frames, box_span
 from nerfstudio_ext.human.body_motion import BodyMotion
-from nerfstudio_ext.models.base import ExtModel, ExtModelConfig
+from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import render_weights
 
 PLAYBACK_FPS = 8.0
@@ -57,7 +56,7 @@ class NeuralBodyModelConfig(ExtModelConfig):
     """Gradients are cut at this absolute value, number by number."""
 
 
-class NeuralBodyModel(ExtModel):
+class NeuralBodyModel(RayModel):
     """Radiance around a body, frame by frame; rays without a time see the first frame."""
 
     config: NeuralBodyModelConfig
@@ -154,52 +153,28 @@ class NeuralBodyModel(ExtModel):
         hidden = self.field.hidden(points[inside], frame, self._volumes_of(0))
         return points.new_zeros(len(points)).masked_scatter(inside, self.field.density(hidden))
 
-    def get_metrics_dict(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        target = batch["image"].to(self.device)[..., :3]
-        pair = (x.detach().T[None, :, None] for x in (outputs["rgb"], target))
-        return {"psnr": psnr(*pair).mean()}
-
     def get_loss_dict(
         self,
         outputs: Dict[str, Tensor],
         batch: Dict[str, Tensor],
         metrics_dict: Optional[Dict[str, Tensor]] = None,
     ) -> Dict[str, Tensor]:
-        target = batch["image"].to(self.device)[..., :3]
-        losses = {"rgb_loss": self.config.rgb_loss_mult * F.mse_loss(outputs["rgb"], target)}
+        losses = {"rgb_loss": self.config.rgb_loss_mult * F.mse_loss(outputs["rgb"], self._colours(batch))}
         if self.config.mask_loss_mult > 0 and "fg_mask" in batch:
-            mask = (batch["fg_mask"].to(self.device) > 0.5).float()
-            entropy = F.binary_cross_entropy(outputs["accumulation"].clamp(1e-3, 1 - 1e-3), mask)
-            losses["mask_loss"] = self.config.mask_loss_mult * entropy
+            losses["mask_loss"] = self.config.mask_loss_mult * self.mask_entropy(outputs, batch)
         return losses
 
     def get_image_metrics_and_images(
         self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
     ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
-        """Scores of the whole picture, and where masks are known those of the person alone.
-
-        ``psnr`` counts all pixels, black ones included; ``psnr_masked`` the person's only, and never mix the two.
-        ``mask_iou`` compares accumulation above one half with the mask; ``depth_error`` is in metres.
-        """
-        batch = {**batch, "image": batch["image"][..., :3]}
+        """The scores of every ray model, depth in metres; the picture ``geometry`` shows accumulation and depth."""
         metrics, images = super().get_image_metrics_and_images(outputs, batch)
-        images["geometry"] = torch.cat([outputs["accumulation"].expand(-1, -1, 3), outputs["depth"].expand(-1, -1, 3)
-                                        / outputs["depth"].max().clamp(min=1e-3)], dim=1)  # fmt: skip
-        if "fg_mask" not in batch:
-            return metrics, images
-        device = outputs["rgb"].device
-        mask, solid = batch["fg_mask"].to(device)[..., 0] > 0.5, outputs["accumulation"][..., 0] > 0.5
-        if bool(mask.any()):
-            error = (outputs["rgb"] - batch["image"].to(device))[mask].square().mean()
-            metrics["psnr_masked"] = float(-10 * torch.log10(error + 1e-9))
-        metrics["mask_iou"] = float((mask & solid).sum() / (mask | solid).sum().clamp(min=1))
-        if "gt_depth" in batch:
-            both = mask & solid
-            apart = (outputs["depth"] - batch["gt_depth"].to(device))[both].abs()
-            metrics["depth_error"] = float(apart.mean()) if bool(both.any()) else float(self.render_span())
+        depth = outputs["depth"] / outputs["depth"].max().clamp(min=1e-3)
+        maps = [x.expand(-1, -1, 3) for x in (outputs["accumulation"], depth)]
+        images["geometry"] = torch.cat(maps, dim=1)
         return metrics, images
 
-    def render_span(self) -> float:
+    def scene_span(self) -> float:
         """Diagonal of the first frame's box in metres: the depth error of a picture that shows no one."""
         return float((self._frames[0].box[1] - self._frames[0].box[0]).norm())
 
