@@ -22,5 +22,9 @@ VIDEO_METHODS = [name for name in METHODS if registered(METHOD_GROUP)[name].star
 """Methods that decode whole frames; all others shoot rays at a scene."""
 HUMAN_METHODS = [name for name in METHODS if registered(METHOD_GROUP)[name].startswith("method_configs.neural_body:")]
 """Methods that shoot rays at a moving person."""
-SURFACE_METHODS = [name for name in METHODS if name not in VIDEO_METHODS + HUMAN_METHODS]
+PEOPLE_METHODS = [
+    name for name in METHODS if registered(METHOD_GROUP)[name].startswith("method_configs.keypoint_nerf:")
+]
+"""Methods that know many people and are shown one from photographs."""
+SURFACE_METHODS = [name for name in METHODS if name not in VIDEO_METHODS + HUMAN_METHODS + PEOPLE_METHODS]
 DATAPARSERS = sorted(registered(DATAPARSER_GROUP))
