@@ -160,7 +160,7 @@ def timed(action: Callable[[], Any]) -> Callable[[], float]:
 def interleaved_seconds(
     actions: Dict[str, Callable[[], float]], repeats: int, warm_up: int = 3
 ) -> Dict[str, List[float]]:
-    """Collect the durations that the actions return, turn by turn, so that a noisy machine disturbs all of them alike."""
+    """Durations that the actions return, taken turn by turn, so that a noisy machine disturbs all of them alike."""
     times: Dict[str, List[float]] = {name: [] for name in actions}
     for repeat in range(warm_up + repeats):
         for name, action in actions.items():

@@ -1,7 +1,7 @@
 """How fast are a training step and a decoded frame against a plain implementation of the same networks?
 
 Ratios of medians, the two timed turn by turn, each in the process that its user would run; Bunny at 320x180, equal
-widths, own losses and optimizers. Run from the repository's root on an idle machine:  python -m benchmarks.boosting_nerv_speed
+widths, own losses and optimizers. From the repository's root, on an idle machine:  python -m benchmarks.boosting_nerv_speed
 """
 
 import argparse
@@ -20,7 +20,7 @@ KINDS = ("hnerv-boost", "hnerv", "nerv-boost", "nerv", "e-nerv-boost", "e-nerv")
 STEP_GATE, DECODE_GATE = 1.5, 2.0
 
 
-def plain_settings(kind: str, trainer: Any, target: Path) -> Dict[str, Any]:
+def plain_settings(kind: str, trainer: Any, folder: str) -> Dict[str, Any]:
     """What the plain network of the same widths, its loss and its optimizer need to know."""
     model, optimizer = trainer.pipeline.model, trainer.config.optimizers["field"]["optimizer"]
     config, layout = model.field.config, model.field.layout
@@ -29,6 +29,7 @@ def plain_settings(kind: str, trainer: Any, target: Path) -> Dict[str, Any]:
     if config.modulation != "none":
         changes |= dict(condition=(config.condition_hidden, config.condition_width))
     frame = trainer.pipeline.datamanager.train_dataset.frames.batch(torch.tensor([1]), torch.device("cpu"))
+    target = Path(folder) / "frame.npy"
     np.save(target, frame.contiguous().numpy())
     return {
         "kind": kind,
@@ -59,20 +60,19 @@ def measure(kind: str, device: str, repeats: int) -> Dict[str, List[float]]:
     index = torch.tensor([1], device=trainer.device)
     embeddings = None if model.embeddings is None else model.embeddings[index]
     counter = iter(range(10**6))
-    with tempfile.TemporaryDirectory() as folder:
-        with PlainProcess(plain_settings(kind, trainer, Path(folder) / "frame.npy")) as plain:
-            ours = sum(p.numel() for p in model.field.parameters())
-            if ours != plain.parameters:
-                raise RuntimeError(f"{kind}: the twins differ in size, {ours} and {plain.parameters}")
-            return interleaved_seconds(
-                {
-                    "step": timed(lambda: trainer.train_iteration(next(counter))),
-                    "plain step": lambda: plain.seconds("step"),
-                    "decode": timed(lambda: decode(model.field, index, embeddings)),
-                    "plain decode": lambda: plain.seconds("decode"),
-                },
-                repeats,
-            )
+    with tempfile.TemporaryDirectory() as folder, PlainProcess(plain_settings(kind, trainer, folder)) as plain:
+        ours = sum(p.numel() for p in model.field.parameters())
+        if ours != plain.parameters:
+            raise RuntimeError(f"{kind}: the twins differ in size, {ours} and {plain.parameters}")
+        return interleaved_seconds(
+            {
+                "step": timed(lambda: trainer.train_iteration(next(counter))),
+                "plain step": lambda: plain.seconds("step"),
+                "decode": timed(lambda: decode(model.field, index, embeddings)),
+                "plain decode": lambda: plain.seconds("decode"),
+            },
+            repeats,
+        )
 
 
 def main() -> None:
