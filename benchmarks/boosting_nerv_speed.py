@@ -1,7 +1,7 @@
 """How fast are a training step and a decoded frame against a plain implementation of the same networks?
 
 Ratios of medians, the two timed turn by turn, each in the process that its user would run; Bunny at 320x180, equal
-widths, own losses and optimizers. From the repository's root, on an idle machine:  python -m benchmarks.boosting_nerv_speed
+widths, own losses and optimizers. From the repository root, machine idle:  python -m benchmarks.boosting_nerv_speed
 """
 
 import argparse
