@@ -54,7 +54,7 @@ e_nerv_field = replace(
 # The -tiny presets: frames of at most 320 pixels, decoders of at most a fifth of a million numbers, stems to match, and
 # learning rates for a thirtieth of the papers' steps (the best of a sweep by powers of two: boosting-nerv/1b).
 TINY_MAX_SIDE = 320
-TINY_EPOCHS = 20
+TINY_EPOCHS = 14
 
 
 def _presets(
@@ -80,7 +80,9 @@ def _presets(
     ) -> MethodSpecification:
         pipeline = ExtPipelineConfig(datamanager=VideoDataManagerConfig(dataparser=parser), model=model)
         optimizers = {"field": warmup_cosine(optimizer, warmup)}
-        return MethodSpecification(trainer(method_name, epochs, pipeline, optimizers), description=text)
+        return MethodSpecification(
+            trainer(method_name, epochs, pipeline, optimizers, steps_per_eval_image=100), description=text
+        )
 
     paper = BoostingNeRVModelConfig(field=field, loss=loss)
     small = BoostingNeRVModelConfig(
