@@ -18,7 +18,7 @@ class Condition:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of a trained keypoint-nerf run, or the word default for the small network that comes with the suite."""
+    """Folder of a trained keypoint-nerf run, or default: the small network, where its weights come along."""
     photos: Path
     """Folder that holds transforms.json."""
     output: Optional[Path] = None

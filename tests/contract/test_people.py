@@ -14,12 +14,15 @@ from nerfstudio.scripts import render
 from nerfstudio.scripts.eval import ComputePSNR
 from nerfstudio.utils.eval_utils import eval_setup
 
+from method_configs.keypoint_nerf import tiny_field
 from nerfstudio_ext.cli.condition import Condition, Weights
 from nerfstudio_ext.cli.data import Person
 from nerfstudio_ext.cli.export import ExportMesh
 from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.engine.weights import read_safetensors
+from nerfstudio_ext.engine.weights import read_safetensors, write_safetensors
+from nerfstudio_ext.fields import keypoint_nerf_field
+from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 from tests.contract.registered import PEOPLE_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, TRAIN_VIEWS, Run
 from tests.contract.test_commands import pictures
@@ -170,3 +173,17 @@ def test_wrong_conditions_are_refused(run: Run, photos: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match="not a trained run"):
         Condition(tmp_path / "none", photos=photos, output=tmp_path / "out").main()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.extra("anny")
+def test_weights_that_come_with_the_suite(photos: Path, tmp_path: Path, monkeypatch) -> None:
+    """A file in the place of the shipped weights is what `default` shows people with; without one it says so."""
+    monkeypatch.setattr(keypoint_nerf_field, "DEFAULT_WEIGHTS", tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"no weights at .*w\.safetensors"):
+        Condition(Path("default"), photos=photos, output=tmp_path / "derived").main()
+    field = tiny_field.setup(num_keypoints=len(BODY_KEYPOINTS))
+    write_safetensors(field.state_dict(), tmp_path / "w.safetensors", {"keypoints": ",".join(BODY_KEYPOINTS)})
+    Condition(Path("default"), photos=photos, output=tmp_path / "derived").main()
+    pipeline = eval_setup(tmp_path / "derived" / "config.yml")[1]
+    for key, value in pipeline.model.field.state_dict().items():
+        assert torch.equal(value.cpu(), field.state_dict()[key].half().float()), key
