@@ -179,7 +179,7 @@ def test_wrong_conditions_are_refused(run: Run, photos: Path, tmp_path: Path) ->
 def test_weights_that_come_with_the_suite(photos: Path, tmp_path: Path, monkeypatch) -> None:
     """A file in the place of the shipped weights is what `default` shows people with; without one it says so."""
     monkeypatch.setattr(keypoint_nerf_field, "DEFAULT_WEIGHTS", tmp_path / "w.safetensors")
-    with pytest.raises(InputError, match=r"no weights at .*w\.safetensors"):
+    with pytest.raises(InputError, match=r"no trained weights at .*w\.safetensors"):
         Condition(Path("default"), photos=photos, output=tmp_path / "derived").main()
     field = tiny_field.setup(num_keypoints=len(BODY_KEYPOINTS))
     write_safetensors(field.state_dict(), tmp_path / "w.safetensors", {"keypoints": ",".join(BODY_KEYPOINTS)})
