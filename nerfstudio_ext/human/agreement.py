@@ -11,7 +11,6 @@ from nerfstudio_ext.human.capture import CaptureCamera, Size
 
 DOT = 0.015
 """Radius in metres of the disc that stands for a vertex where a body has no faces."""
-CELLS = 40
 OVERLAY = (255, 60, 200)
 
 
@@ -69,12 +68,15 @@ def on_person(
 
 
 def coarse_overlap(
-    camera: CaptureCamera, vertices: Float[np.ndarray, "vertices 3"], mask: Bool[np.ndarray, "height width"]
+    camera: CaptureCamera,
+    vertices: Float[np.ndarray, "vertices 3"],
+    mask: Bool[np.ndarray, "height width"],
+    cells: int = 40,
 ) -> float:
-    """Intersection over union of vertices and mask in squares of 1/CELLS of the picture's longer side; quick."""
+    """Intersection over union of vertices and mask in squares, so many along the picture's longer side; quick."""
     height, width = mask.shape
-    cell = max(height, width) / CELLS
-    shape = (CELLS + 1, CELLS + 1)
+    cell = max(height, width) / cells
+    shape = (cells + 1, cells + 1)
     body, person = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     columns, rows = (_inside(camera, vertices, mask).T / cell).astype(int)
     body[rows, columns] = True

@@ -3,6 +3,7 @@
 import gzip
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
@@ -60,20 +61,13 @@ def anny_body(phenotype: Dict[str, float]) -> BodyModel:
         InputError: The package is not installed, or of another generation.
     """
     try:
-        import anny
-    except ImportError as error:
-        raise InputError(
-            "The procedural person needs the free body model anny: pip install 'nerfstudio-ext[human]'."
-        ) from error
-    try:
-        with _quick_targets():
-            model = anny.Anny(skinning_method="lbs")
+        model, faces = _anny_model()
         with torch.no_grad():
             shape = model(phenotype_kwargs=phenotype)
         parents = tuple(int(parent) for parent in model.bone_parents)
         return BodyModel(
             rest_vertices=shape["rest_vertices"][0].float(),
-            faces=model.get_triangular_faces(),
+            faces=faces,
             joints=shape["bone_poses"][0, :, :3, 3].float(),
             parents=parents,
             weights=model.dense_vertex_bone_weights.float(),
@@ -84,6 +78,20 @@ def anny_body(phenotype: Dict[str, float]) -> BodyModel:
         raise InputError(
             f"This version of anny is not one we know ({error}): install the one in requirements.lock."
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _anny_model() -> Tuple[Any, Tensor]:
+    """The package's model of all phenotypes, and its triangles; kept, for it takes seconds to build."""
+    try:
+        import anny
+    except ImportError as error:
+        raise InputError(
+            "The procedural person needs the free body model anny: pip install 'nerfstudio-ext[human]'."
+        ) from error
+    with _quick_targets():
+        model = anny.Anny(skinning_method="lbs")
+    return model, model.get_triangular_faces()
 
 
 @contextmanager
@@ -105,3 +113,23 @@ def _quick_targets() -> Iterator[None]:
         yield
     finally:
         full_model.load_blend_shape = slow
+
+
+@lru_cache(maxsize=1)
+def anny_keypoints() -> Dict[str, Float[Tensor, "vertices"]]:
+    """Where joints that detectors find lie on the body of `anny`: weights of the vertices, by COCO's names, with feet.
+
+    Raises:
+        InputError: The package is not installed, or of another generation.
+    """
+    model, _ = _anny_model()
+    import anny
+
+    try:
+        regressor = anny.KeypointsRegressor.coco(model)
+        weights = dict(zip(regressor.labels, regressor.regression_weights.float()))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"This version of anny is not one we know ({error}): install the one in requirements.lock."
+        ) from error
+    return {**weights, "mid_hip": 0.5 * (weights["left_hip"] + weights["right_hip"])}
