@@ -34,6 +34,11 @@ class BodyModel:
         transforms = bone_transforms(rotations, self.joints, self.parents) @ self.bind
         return skin(self.rest_vertices, self.weights, transforms)
 
+    def pose_joints(self, rotations: Float[Tensor, "frames joints 3 3"]) -> Float[Tensor, "frames joints 3"]:
+        """Where the joints of each frame are; rotations as for `pose`."""
+        transforms = bone_transforms(rotations, self.joints, self.parents)
+        return (transforms[..., :3] @ self.joints[:, :, None])[..., :3, 0] + transforms[..., :3, 3]
+
     def rotations(self, named: Dict[str, Float[Tensor, "frames 3"]]) -> Float[Tensor, "frames joints 3 3"]:
         """Joint rotations from axis-angle vectors by joint name; joints that are not named stay at rest.
 
@@ -61,6 +66,12 @@ def anny_body(phenotype: Dict[str, float]) -> BodyModel:
         InputError: The package is not installed, or of another generation.
     """
     try:
+        import anny  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "The procedural person needs the free body model anny: pip install 'nerfstudio-ext[human]'."
+        ) from error
+    try:
         model, faces = _anny_model()
         with torch.no_grad():
             shape = model(phenotype_kwargs=phenotype)
@@ -83,12 +94,8 @@ def anny_body(phenotype: Dict[str, float]) -> BodyModel:
 @lru_cache(maxsize=1)
 def _anny_model() -> Tuple[Any, Tensor]:
     """The package's model of all phenotypes, and its triangles; kept, for it takes seconds to build."""
-    try:
-        import anny
-    except ImportError as error:
-        raise InputError(
-            "The procedural person needs the free body model anny: pip install 'nerfstudio-ext[human]'."
-        ) from error
+    import anny
+
     with _quick_targets():
         model = anny.Anny(skinning_method="lbs")
     return model, model.get_triangular_faces()
@@ -122,9 +129,11 @@ def anny_keypoints() -> Dict[str, Float[Tensor, "vertices"]]:
     Raises:
         InputError: The package is not installed, or of another generation.
     """
+    try:
+        import anny
+    except ImportError as error:
+        raise InputError("Key points on the free body model need anny: pip install 'nerfstudio-ext[human]'.") from error
     model, _ = _anny_model()
-    import anny
-
     try:
         regressor = anny.KeypointsRegressor.coco(model)
         weights = dict(zip(regressor.labels, regressor.regression_weights.float()))

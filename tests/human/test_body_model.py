@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.body_model import _anny_model, anny_body
+from nerfstudio_ext.human.body_model import anny_body
 from nerfstudio_ext.human.skinning import rotation_matrix
 
 
@@ -42,7 +42,6 @@ def test_the_body_is_a_standing_person_in_metres(body):
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
-    _anny_model.cache_clear()
     monkeypatch.setitem(sys.modules, "anny", None)
     with pytest.raises(InputError, match=r"nerfstudio-ext\[human\]"):
         anny_body({})
