@@ -70,7 +70,8 @@ class ZjuMocapDataParser(DataParser):
         motion = capture_body(layout, config.body, config.fit, frames)
         files, masks = layout.files(), layout.masks()
         scene = CapturedScene(layout.cameras, [files[f] for f in frames], [masks[f] for f in frames], config.max_side)
-        held_out = [c for c in range(len(layout.cameras)) if c not in train_cameras]
+        # A single camera is scored on what it was trained on: there is nothing else.
+        held_out = [c for c in range(len(layout.cameras)) if c not in train_cameras] or train_cameras
         if split == "train":
             views = [(frame, camera) for frame in range(len(trained)) for camera in train_cameras]
         else:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
 import tyro
 
@@ -178,6 +178,65 @@ class Repose:
 
 
 @dataclass
+class Meshes:
+    """Write the surface of a trained person as one mesh per frame, with vertex colours, in metres."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run, or its config.yml."""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where to write frame_0000.ply and so on."""
+    motion: Optional[Path] = None
+    """A body.npz with new poses; none: the captured ones."""
+    step: int = 1
+    """Write every so-manieth frame."""
+    kind: Literal["ply", "glb", "obj"] = "ply"
+    """Form of the files."""
+    resolution: int = 160
+    """Grid points along each side of the cube around the body."""
+    level: float = 10.0
+    """Density on the surface, per metre."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.export.body_mesh import body_mesh
+        from nerfstudio_ext.export.isosurface import write_mesh
+
+        model = _open(self.run, self.motion).model.eval()
+        for number in range(0, model.num_frames, max(1, self.step)):
+            path = self.folder / f"frame_{number:04d}.{self.kind}"
+            mesh = body_mesh(model, number, self.resolution, self.level)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_mesh(mesh, path)
+            print(f"{path}: {len(mesh.verts):,} vertices, {len(mesh.faces):,} faces", flush=True)
+
+
+@dataclass
+class Smpl:
+    """Make a body.npz from fitted parameters of the SMPL family and the user's own licensed body file."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """The body: .npz or .pkl as its makers give it."""
+    params: Annotated[Path, tyro.conf.Positional]
+    """Folder of one file per frame: ZJU-MoCap's params/ (.npy) or EasyMocap's smpl/ (.json)."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """The body.npz to write."""
+    blend_shapes: bool = True
+    """Bend the surface with the pose; ZJU-MoCap's first fit (params, not new_params) was made without."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.human.body_motion import write_body
+        from nerfstudio_ext.human.smpl_body import easymocap_motion, read_smpl
+        from nerfstudio_ext.human.smpl_params import read_params
+
+        params = read_params(self.params)
+        body = read_smpl(self.model)
+        motion = easymocap_motion(body, params.poses, params.betas, params.root_rotation, params.root_translation,
+                                  self.blend_shapes).check(str(self.params))  # fmt: skip
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        write_body(motion, self.output)
+        print(f"{len(motion.vertices)} frames of {motion.vertices.shape[1]} vertices: {self.output}")
+
+
+@dataclass
 class Walk:
     """Write a walking motion for a body that was drawn or fitted here, to repose a trained person with."""
 
@@ -201,21 +260,29 @@ class Walk:
         print(f"show it with:  ns-ext human repose RUN {self.output} reposed.mp4")
 
 
-def _film(command: Union[Orbit, Repose], motion: Optional[Path]) -> None:
+def _open(run: Path, motion: Optional[Path]) -> Any:
+    """Pipeline of a trained run, in the poses of a motion where one is given."""
     from nerfstudio_ext.engine.errors import InputError
     from nerfstudio_ext.engine.runs import open_run
-    from nerfstudio_ext.export.turntable import film, orbit
     from nerfstudio_ext.human.body_motion import read_body
 
-    config, pipeline = open_run(command.run)
-    model = pipeline.model
-    if not hasattr(model, "set_motion"):
-        raise InputError(f"{command.run} was trained with {config.method_name}, which knows no body to pose.")
+    config, pipeline = open_run(run)
+    if not hasattr(pipeline.model, "set_motion"):
+        raise InputError(f"{run} was trained with {config.method_name}, which knows no body to pose.")
     if motion is not None:
-        model.set_motion(read_body(motion))
+        pipeline.model.set_motion(read_body(motion))
+    return pipeline
+
+
+def _film(command: Union[Orbit, Repose], motion: Optional[Path]) -> None:
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.export.turntable import film, orbit
+
+    pipeline = _open(command.run, motion)
+    model = pipeline.model.eval()
     if command.freeze is not None and not 0 <= command.freeze < model.num_frames:
         raise InputError(f"--freeze {command.freeze} is none of the {model.num_frames} frames, counted from 0.")
     captured = pipeline.datamanager.train_dataset.cameras
     cameras = orbit(model.motion, captured, command.pictures, command.size, command.turns, command.freeze)
-    count = film(model.eval(), cameras, command.output_name, command.output, command.fps)
+    count = film(model, cameras, command.output_name, command.output, command.fps)
     print(f"{count} pictures: {command.output}, and some of them: {command.output.with_suffix('.png')}")

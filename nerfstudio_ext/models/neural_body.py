@@ -210,11 +210,11 @@ class NeuralBodyModel(RayModel):
         return self._volumes[number]
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-        """Volume density per metre at world points of the first frame, for meshes."""
-        frame = self._frames[0]
+    def density(self, points: Float[Tensor, "n 3"], number: int = 0) -> Float[Tensor, "n"]:
+        """Volume density per metre at world points of a frame, for meshes."""
+        frame = self._frames[number]
         inside = frame.is_near(points)
-        hidden = self.field.hidden(points[inside], frame, self._volumes_of(0))
+        hidden = self.field.hidden(points[inside], frame, self._volumes_of(number))
         return points.new_zeros(len(points)).masked_scatter(inside, self.field.density(hidden))
 
     def get_loss_dict(

@@ -1,22 +1,26 @@
 """A capture from files to pictures, through the commands that a person would use."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 
 from dataparsers.zju_mocap import ZjuMocapDataParserConfig
-from nerfstudio_ext.cli.human import Check, Fit, Make, Orbit, Repose, Walk
+from nerfstudio_ext.cli.human import Check, Fit, Make, Meshes, Orbit, Repose, Walk
+from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_model import anny_keypoints
 from nerfstudio_ext.human.body_motion import read_body, write_body
 from nerfstudio_ext.human.keypoints import SKELETONS
 from nerfstudio_ext.human.zju_layout import read_layout
 from tests.contract.runs import SIDE, Run, tiny_config, train
+from tests.contract.test_reload import change_checkpoint
 
 pytestmark = [pytest.mark.extra("anny"), pytest.mark.extra("embreex"), pytest.mark.slow]
 
@@ -42,6 +46,13 @@ def run(folder: Path, tmp_path_factory) -> Run:
     config = tiny_config("neural-body-tiny", tmp_path_factory.mktemp("zju"))
     config.pipeline.datamanager.dataparser = ZjuMocapDataParserConfig(data=folder)
     return train(config)
+
+
+def solid(run: Run, tmp_path: Path) -> Path:
+    """The run with everything near the body opaque: two steps make nothing so."""
+    moved = Path(shutil.copytree(run.folder, tmp_path / "solid"))
+    change_checkpoint(moved, lambda state: state["_model.field.density_head.bias"].fill_(60.0))
+    return relocate_run(moved)
 
 
 def test_a_written_capture_trains_like_the_drawn_one(run: Run, tmp_path: Path) -> None:
@@ -70,6 +81,12 @@ def test_orbit_and_new_poses_are_filmed(run: Run, folder: Path, tmp_path: Path, 
     np.testing.assert_allclose(middles[0], middles[1], atol=1e-4)
     heights = [float(np.ptp(m.vertices[0, :, 2].numpy())) for m in (walk, drawn)]
     assert heights[0] == pytest.approx(heights[1], rel=0.05)
+    Meshes(solid(run, tmp_path), tmp_path / "meshes", resolution=40).main()
+    for number in range(2):
+        mesh = trimesh.load(tmp_path / "meshes" / f"frame_{number:04d}.ply")
+        low, high = mesh.bounds
+        box = drawn.vertices[number].amin(0).numpy(), drawn.vertices[number].amax(0).numpy()
+        assert (np.abs(low - box[0]) < 0.25).all() and (np.abs(high - box[1]) < 0.25).all()
     with pytest.raises(InputError, match="none of the 2 frames"):
         Orbit(run.folder, tmp_path / "orbit.mp4", freeze=2).main()
 
