@@ -276,7 +276,7 @@ def fill_out(
     cameras: Sequence[CaptureCamera],
     masks: Sequence[Sequence[Bool[np.ndarray, "height width"]]],
     frames: Sequence[int],
-    candidates: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 0.7),
+    candidates: Sequence[float] = (0.3, 0.45, 0.6, 0.75, 0.9),
 ) -> FittedBody:
     """The fit with the weight whose silhouettes overlap the masks most, since key points say nothing about it.
 
