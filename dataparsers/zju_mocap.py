@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Literal, Optional, Tuple, Type
+from typing import List, Optional, Tuple, Type
 
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
@@ -126,22 +126,20 @@ class ZjuMocapDataParser(DataParser):
 
 def _cameras(scene: CapturedScene, motion: BodyMotion, views: List[Tuple[int, int]]) -> Cameras:
     chosen = [scene.cameras[camera] for _, camera in views]
-    numbers: Dict[Literal["fx", "fy", "cx", "cy"], List[float]] = {
-        "fx": [float(c.calibration[0, 0]) for c in chosen],
-        "fy": [float(c.calibration[1, 1]) for c in chosen],
-        # These files put pixel centres at integers, nerfstudio at one half.
-        "cx": [float(c.calibration[0, 2]) + 0.5 for c in chosen],
-        "cy": [float(c.calibration[1, 2]) + 0.5 for c in chosen],
-    }
+    calibrations = torch.stack([torch.from_numpy(camera.calibration).float() for camera in chosen])
     sizes = torch.tensor([scene.sizes[camera] for _, camera in views])
     last = max(len(motion.vertices) - 1, 1)
     return Cameras(
-        camera_to_worlds=torch.stack([torch.from_numpy(c.pose()).float() for c in chosen]),
+        camera_to_worlds=torch.stack([torch.from_numpy(camera.pose()).float() for camera in chosen]),
+        fx=calibrations[:, 0, :1],
+        fy=calibrations[:, 1, 1:2],
+        # These files put pixel centres at integers, nerfstudio at one half.
+        cx=calibrations[:, 0, 2:] + 0.5,
+        cy=calibrations[:, 1, 2:] + 0.5,
         width=sizes[:, :1],
         height=sizes[:, 1:],
         camera_type=CameraType.PERSPECTIVE,
         times=torch.tensor([[frame / last] for frame, _ in views]),
-        **{key: torch.tensor(values)[:, None] for key, values in numbers.items()},
     )
 
 

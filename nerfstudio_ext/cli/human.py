@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union, cast
 
 import tyro
 
@@ -270,7 +270,7 @@ def _open(run: Path, motion: Optional[Path]) -> Any:
     if not hasattr(pipeline.model, "set_motion"):
         raise InputError(f"{run} was trained with {config.method_name}, which knows no body to pose.")
     if motion is not None:
-        pipeline.model.set_motion(read_body(motion))
+        cast(Any, pipeline.model).set_motion(read_body(motion))
     return pipeline
 
 

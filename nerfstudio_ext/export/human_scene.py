@@ -56,14 +56,14 @@ def _name(naming: NamingName, frame: int, camera: int) -> str:
 
 
 def _write_view(scene: HumanScene, folder: Path, name: str, frame: int, camera: int) -> None:
-    view = scene.view(frame, camera)
+    view, depth = scene.view(frame, camera), scene.depth[frame, camera]
     places = {kind: folder / kind / name for kind in ("", "mask_cihp", "depth")}
     for place in places.values():
         place.parent.mkdir(parents=True, exist_ok=True)
     # As little loss as JPEG allows.
     Image.fromarray(view.rgb).save(places[""], quality=100, subsampling=0)
     Image.fromarray(view.mask.astype(np.uint8)).save(places["mask_cihp"].with_suffix(".png"))
-    np.save(places["depth"].with_suffix(".npy"), view.depth)
+    np.save(places["depth"].with_suffix(".npy"), depth.numpy())
 
 
 def _write_fit(scene: HumanScene, folder: Path, frame: int, number: int) -> None:

@@ -38,11 +38,11 @@ def silhouette(
     seen = np.isfinite(pixels).all(-1) & (np.abs(pixels) < 1e4).all(-1)
     if len(faces):
         for corners in np.round(pixels[faces[seen[faces].all(1)]] * 16).astype(np.int32):
-            cv2.fillConvexPoly(drawn, corners, 1, shift=4)
+            cv2.fillConvexPoly(drawn, corners, (1,), shift=4)
     else:
         radii = DOT * camera.calibration[0, 0] / camera.local(vertices)[seen, 2]
         for (x, y), radius in zip(pixels[seen], radii):
-            cv2.circle(drawn, (round(x), round(y)), max(1, round(radius)), 1, -1)
+            cv2.circle(drawn, (round(x), round(y)), max(1, round(radius)), (1,), -1)
     return drawn > 0
 
 

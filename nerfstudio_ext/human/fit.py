@@ -7,7 +7,7 @@ sideways, and how much joints turn from frame to frame.
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -142,19 +142,13 @@ def scaled_body(phenotype: Dict[str, float], size: float) -> BodyModel:
     return replace(body, rest_vertices=body.rest_vertices * size, joints=body.joints * size, bind=bind)
 
 
-def fit_body(
-    keypoints: Keypoints3D,
-    phenotype: Optional[Dict[str, float]] = None,
-    steps: int = 300,
-    progress: Callable[[int, float], None] = lambda step, loss: None,
-) -> FittedBody:
+def fit_body(keypoints: Keypoints3D, phenotype: Optional[Dict[str, float]] = None, steps: int = 300) -> FittedBody:
     """Pose of every frame, and the build that all frames share.
 
     Args:
         keypoints: World frame, metres; frames without any follow their neighbours.
         phenotype: What is known of the build, each in [0, 1].
         steps: Of the optimisation.
-        progress: Called with the step and the loss.
 
     Raises:
         InputError: Too little is seen, or it is no person in metres.
@@ -180,7 +174,7 @@ def fit_body(
     knees = [list(STIFFNESS).index(name) for name in KNEES]
     optimizer = torch.optim.Adam([{"params": [turns, root], "lr": 0.04}, {"params": [shift], "lr": 0.02}])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
+    for _ in range(steps):
         distance = (posed.keypoints(turns, root, shift) - target).square().sum(-1)
         loss = (torch.log1p(distance / REACH**2) * seen).sum()
         loss = loss + (stiffness * turns.square()).sum()
@@ -192,7 +186,6 @@ def fit_body(
         loss.backward()
         optimizer.step()
         schedule.step()
-        progress(step, float(loss.detach()))
     with torch.no_grad():
         error = (posed.keypoints(turns, root, shift) - target).norm(dim=-1)
         rotations = posed.rotations(turns)

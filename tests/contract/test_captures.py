@@ -86,7 +86,8 @@ def test_orbit_and_new_poses_are_filmed(run: Run, folder: Path, tmp_path: Path, 
         mesh = trimesh.load(tmp_path / "meshes" / f"frame_{number:04d}.ply")
         low, high = mesh.bounds
         box = drawn.vertices[number].amin(0).numpy(), drawn.vertices[number].amax(0).numpy()
-        assert (np.abs(low - box[0]) < 0.25).all() and (np.abs(high - box[1]) < 0.25).all()
+        # As far as samples are decoded at all, which is two voxels of 8 cm and a part of a third.
+        assert (np.abs(low - box[0]) < 0.4).all() and (np.abs(high - box[1]) < 0.4).all()
     with pytest.raises(InputError, match="none of the 2 frames"):
         Orbit(run.folder, tmp_path / "orbit.mp4", freeze=2).main()
 

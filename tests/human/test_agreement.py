@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy import ndimage
+from scipy.spatial import Delaunay
 
 from nerfstudio_ext.human.agreement import (
     SUSPICIONS,
@@ -44,12 +46,11 @@ def test_a_silhouette_covers_its_vertices_and_nothing_else():
     camera = cameras()[0]
     drawn = silhouette(camera, vertices, faces, SIZE)
     # Against rays of the naive kind: a pixel is covered where it lies in the convex hull of the projected corners.
-    from scipy.spatial import Delaunay
-
     grid = np.stack(np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1])), axis=-1)
     hull = Delaunay(camera.project(vertices)).find_simplex(grid.reshape(-1, 2)).reshape(SIZE[::-1]) >= 0
-    assert hull.sum() > 200 and (drawn != hull).sum() < 0.12 * hull.sum()
-    assert not (hull & ~drawn).any()
+    # Pixels that an edge merely touches are drawn as well.
+    touched = ndimage.binary_dilation(hull, np.ones((3, 3)))
+    assert hull.sum() > 200 and not (hull & ~drawn).any() and not (drawn & ~touched).any()
 
 
 def test_agreement_is_whole_with_itself_and_none_beside():

@@ -207,7 +207,7 @@ def test_a_field_that_starts_shut_is_opened():
     bias.data.fill_(-50.0)
     model.field.wake(points, frame)
     raw = model.field.density_head(model.field.hidden(points, frame, model.field.volumes(frame)))
-    assert 0.3 < float((raw > 0).float().mean()) < 0.9 and float(raw.median()) == pytest.approx(0.1, abs=1e-3)
+    assert float((raw > 0).float().mean()) >= 0.5 and float(raw.median().detach()) == pytest.approx(0.1, abs=1e-3)
 
 
 def test_the_body_overlay_covers_the_body():
