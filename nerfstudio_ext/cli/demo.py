@@ -158,8 +158,8 @@ def _run(command: List[str]) -> None:
     """Show a command, run it from this environment, and stop where it fails."""
     print(f"\n$ {shlex.join(command)}", flush=True)
     program = Path(sys.executable).with_name(command[0])
-    # The host's own calls of old torch functions would be warned of in every step.
-    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", **os.environ}
-    status = subprocess.call([str(program), *command[1:]], env=quiet)
+    # The host calls old torch functions, and starts a compiler's workers that nothing here uses.
+    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    status = subprocess.call([str(program), *command[1:]], env={**quiet, **os.environ})
     if status != 0:
         raise SystemExit(status)
