@@ -27,6 +27,7 @@ COMMANDS: Dict[str, str] = {
     "export mesh": "nerfstudio_ext.cli.export:ExportMesh",
     "list": "nerfstudio_ext.cli.listing:ListRegistered",
     "run relocate": "nerfstudio_ext.cli.runs:Relocate",
+    "video anchors": "nerfstudio_ext.cli.anchors:Anchors",
     "video compress": "nerfstudio_ext.cli.compress:Compress",
     "video decode": "nerfstudio_ext.cli.bnrv:Decode",
     "video encode": "nerfstudio_ext.cli.bnrv:Encode",
