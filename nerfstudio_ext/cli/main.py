@@ -33,6 +33,7 @@ COMMANDS: Dict[str, str] = {
     "video encode": "nerfstudio_ext.cli.bnrv:Encode",
     "video info": "nerfstudio_ext.cli.bnrv:Info",
     "video play": "nerfstudio_ext.cli.bnrv:Play",
+    "video prune": "nerfstudio_ext.cli.prune:Prune",
     "video rd": "nerfstudio_ext.cli.rd:RateDistortion",
     "video render": "nerfstudio_ext.cli.video:Render",
 }

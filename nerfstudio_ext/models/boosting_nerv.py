@@ -32,6 +32,7 @@ from nerfstudio_ext.models.base import ExtModel, ExtModelConfig
 from nerfstudio_ext.video.frames import FrameStore
 from nerfstudio_ext.video.losses import LossName, reconstruction_loss
 from nerfstudio_ext.video.masks import Masks
+from nerfstudio_ext.video.pruning import Pruner, PruningConfig
 from nerfstudio_ext.video.quantization import CompressionConfig, Quantized, VideoQuantizer
 from nerfstudio_ext.video.screen import view_screen
 from nerfstudio_ext.video.sizing import NARROWEST, FrameLayout, choose_strides, largest_width
@@ -72,6 +73,8 @@ class BoostingNeRVModelConfig(ExtModelConfig):
     """Rescale the frequency term to the weight that it has at 720x1280; the published loss weakens on small frames."""
     compression: Annotated[Optional[CompressionConfig], tyro.conf.Suppress] = None
     """Second training stage (`ns-ext video compress`); none: the numbers are kept as floats."""
+    pruning: Annotated[Optional[PruningConfig], tyro.conf.Suppress] = None
+    """Stage without the smallest weights (`ns-ext video prune`); none: all weights stay."""
 
 
 class BoostingNeRVModel(ExtModel):
@@ -116,6 +119,7 @@ class BoostingNeRVModel(ExtModel):
         if self.config.compression is not None:
             self.quantizer = VideoQuantizer(self.field.decoder_parameters(), shape is not None)
         self._last_quantized: Optional[Quantized] = None
+        self.pruner = None if self.config.pruning is None else Pruner(self.field.decoder_parameters())
         if self.interpolates and not self.between_frames:
             CONSOLE.print(
                 "Interpolation wants smooth time codes: train hnerv-boost-interp, or another method with "
@@ -179,6 +183,22 @@ class BoostingNeRVModel(ExtModel):
         self._refresh_embeddings()
         self.quantizer.start(self.field.decoder_parameters(), self.embeddings)
 
+    def start_pruning(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of an earlier stage, and let the smallest of them go.
+
+        Args:
+            state: State dict of the earlier stage's model.
+        """
+        assert self.pruner is not None and self.config.pruning is not None
+        self.load_state_dict({**state, "pruner.kept": self.pruner.kept})
+        self.pruner.start(self.field.decoder_parameters(), self.config.pruning.keep)
+        self._hold_pruned()
+
+    def _hold_pruned(self) -> None:
+        """Put weights that were pruned back to zero, where the optimizer has moved them since."""
+        if self.pruner is not None:
+            self.pruner.hold(self.field.decoder_parameters())
+
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
         groups = {"field": list(self.field.parameters())}
         if self.quantizer is not None:
@@ -197,6 +217,7 @@ class BoostingNeRVModel(ExtModel):
         if isinstance(ray_bundle, RayBundle):
             raise InputError(NO_RAYS)
         indices = self.frame_indices(ray_bundle)
+        self._hold_pruned()
         if not self.training:
             return {"rgb": self.decode(indices).permute(0, 2, 3, 1)}
         self._embeddings_stale = True
@@ -302,6 +323,7 @@ class BoostingNeRVModel(ExtModel):
     @torch.no_grad()
     def decode(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
         """Frames in [0, 1] from the numbers as they are stored: quantised where the run was compressed."""
+        self._hold_pruned()
         embeddings = None if self.embeddings is None else self._shown_embeddings(indices)
         if self.quantizer is None:
             return self.field(indices, embeddings)
@@ -318,9 +340,11 @@ class BoostingNeRVModel(ExtModel):
         raise InputError(NO_RAYS)
 
     def prepare_checkpoint(self) -> None:
+        self._hold_pruned()
         self._refresh_embeddings()
 
     def prepare_eval(self) -> None:
+        self._hold_pruned()
         self._refresh_embeddings()
 
     @torch.no_grad()
