@@ -1,4 +1,4 @@
-"""`ns-ext video prune` on a tiny run: a run that opens with its weights gone, goes on, and refuses what it cannot do."""
+"""`ns-ext video prune` on a tiny run: a run that opens with its weights gone, that goes on, and what is refused."""
 
 import pytest
 import torch
