@@ -3,6 +3,7 @@
 import gzip
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
@@ -33,6 +34,11 @@ class BodyModel:
         transforms = bone_transforms(rotations, self.joints, self.parents) @ self.bind
         return skin(self.rest_vertices, self.weights, transforms)
 
+    def pose_joints(self, rotations: Float[Tensor, "frames joints 3 3"]) -> Float[Tensor, "frames joints 3"]:
+        """Where the joints of each frame are; rotations as for `pose`."""
+        transforms = bone_transforms(rotations, self.joints, self.parents)
+        return (transforms[..., :3] @ self.joints[:, :, None])[..., :3, 0] + transforms[..., :3, 3]
+
     def rotations(self, named: Dict[str, Float[Tensor, "frames 3"]]) -> Float[Tensor, "frames joints 3 3"]:
         """Joint rotations from axis-angle vectors by joint name; joints that are not named stay at rest.
 
@@ -60,20 +66,19 @@ def anny_body(phenotype: Dict[str, float]) -> BodyModel:
         InputError: The package is not installed, or of another generation.
     """
     try:
-        import anny
+        import anny  # noqa: F401
     except ImportError as error:
         raise InputError(
             "The procedural person needs the free body model anny: pip install 'nerfstudio-ext[human]'."
         ) from error
     try:
-        with _quick_targets():
-            model = anny.Anny(skinning_method="lbs")
+        model, faces = _anny_model()
         with torch.no_grad():
             shape = model(phenotype_kwargs=phenotype)
         parents = tuple(int(parent) for parent in model.bone_parents)
         return BodyModel(
             rest_vertices=shape["rest_vertices"][0].float(),
-            faces=model.get_triangular_faces(),
+            faces=faces,
             joints=shape["bone_poses"][0, :, :3, 3].float(),
             parents=parents,
             weights=model.dense_vertex_bone_weights.float(),
@@ -84,6 +89,16 @@ def anny_body(phenotype: Dict[str, float]) -> BodyModel:
         raise InputError(
             f"This version of anny is not one we know ({error}): install the one in requirements.lock."
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _anny_model() -> Tuple[Any, Tensor]:
+    """The package's model of all phenotypes, and its triangles; kept, for it takes seconds to build."""
+    import anny
+
+    with _quick_targets():
+        model = anny.Anny(skinning_method="lbs")
+    return model, model.get_triangular_faces()
 
 
 @contextmanager

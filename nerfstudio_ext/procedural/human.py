@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Tuple
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from nerfstudio_ext.engine.host import cache_dir
 from nerfstudio_ext.human.body_model import BodyModel, anny_body
 from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.skinning import rotation_matrix
+from nerfstudio_ext.procedural.casting import MeshCaster
 from nerfstudio_ext.procedural.rigs import rig_poses
 
 VERSION = 1
@@ -119,50 +119,16 @@ def paint(rest: Float[Tensor, "vertices 3"]) -> Float[Tensor, "vertices 3"]:
 
 def _draw(options: HumanSceneOptions, body: BodyModel) -> HumanScene:
     motion = walk(body, options.frames, options.turn).check("The drawn person")
-    colours = paint(body.rest_vertices).numpy()
+    colours, light = paint(body.rest_vertices), np.asarray(LIGHT)
     poses = rig_poses("ring", options.cameras, RADIUS)
     focal = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
-    views = [[_cast(vertices, body.faces, colours, pose, focal, options.size) for pose in poses]
-             for vertices in motion.vertices]  # fmt: skip
-    rgb, mask, depth = (torch.stack([torch.stack([v[k] for v in row]) for row in views]) for k in range(3))
-    return HumanScene(motion, rgb, mask.bool(), depth, poses, focal)
-
-
-def _cast(
-    vertices: Tensor, faces: Tensor, colours: np.ndarray, pose: Tensor, focal: float, size: int
-) -> Tuple[Tensor, Tensor, Tensor]:
-    """Colour, mask and depth of one view: a ray through each pixel centre, smooth normals, one light."""
-    try:
-        import trimesh
-        from trimesh.ray.ray_pyembree import RayMeshIntersector
-    except ImportError as error:
-        raise InputError("Drawing a person needs embreex: pip install 'nerfstudio-ext[human]'.") from error
-
-    mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
-    grid = (np.arange(size) + 0.5 - size / 2) / focal
-    y, x = np.meshgrid(-grid, grid, indexing="ij")
-    local = np.stack([x, y, -np.ones_like(x)], axis=-1).reshape(-1, 3)
-    directions = local @ pose[:, :3].numpy().T.astype(np.float64)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    origins = np.broadcast_to(pose[:, 3].numpy().astype(np.float64), directions.shape)
-    triangle = RayMeshIntersector(mesh).intersects_first(origins, directions)
-    hit = triangle >= 0
-    corners = mesh.triangles[triangle[hit]]
-    # Embree's distances are single precision; the plane of the triangle gives them exactly.
-    plane = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    depth = ((corners[:, 0] - origins[hit]) * plane).sum(1) / (directions[hit] * plane).sum(1)
-    points = origins[hit] + depth[:, None] * directions[hit]
-    share = trimesh.triangles.points_to_barycentric(corners, points)[:, :, None]
-    of_corner = mesh.faces[triangle[hit]]
-    normals = (mesh.vertex_normals[of_corner] * share).sum(1)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    light = np.asarray(LIGHT) / np.linalg.norm(LIGHT)
-    shading = 0.55 + 0.45 * np.maximum(normals @ light, 0)
-    rgb, image_depth = np.zeros((size * size, 3)), np.zeros(size * size)
-    rgb[hit] = (colours[of_corner] * share).sum(1) * shading[:, None]
-    image_depth[hit] = depth
-    values = (rgb.reshape(size, size, 3).clip(0, 1), hit.reshape(size, size), image_depth.reshape(size, size))
-    return tuple(torch.from_numpy(value).float() for value in values)  # type: ignore
+    casters = [MeshCaster(vertices, body.faces, colours, light) for vertices in motion.vertices]
+    views = [[caster.view(pose, focal, options.size) for pose in poses] for caster in casters]
+    rgb, mask, depth = (
+        torch.stack([torch.stack([getattr(view, name) for view in row]) for row in views])
+        for name in ("rgb", "mask", "depth")
+    )
+    return HumanScene(motion, rgb, mask, depth, poses, focal)
 
 
 def _write(scene: HumanScene, path: Path) -> None:

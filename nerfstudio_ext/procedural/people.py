@@ -1,0 +1,166 @@
+"""Many people that the suite draws itself, each in a pose of its own within a ring of cameras of its own, with exact
+pictures, masks, depth, normals, keypoints and meshes. Drawn when they are first asked for; metres, +z up."""
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Tuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from torch import Tensor
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.host import cache_dir
+from nerfstudio_ext.human.subject import Subject, SubjectStore
+from nerfstudio_ext.procedural.casting import MeshCaster
+from nerfstudio_ext.procedural.person import BODY_KEYPOINTS, make_person
+from nerfstudio_ext.procedural.rigs import look_at_origin
+
+VERSION = 1
+"""Of what is drawn; raise it when the same options give other pictures."""
+RADIUS = 2.8
+FIELD_OF_VIEW = math.radians(48)
+KEPT = 8
+"""People whose pictures stay in memory."""
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class PeopleOptions:
+    """What decides how a drawn person looks, beside its number."""
+
+    cameras: int = 8
+    size: int = 128
+    seed: int = 0
+
+
+class ProceduralPeople(SubjectStore):
+    """People to train on, then people to test with, who are never the same; how many there are changes none of them.
+
+    Args:
+        options: Cameras, size of the pictures, seed.
+        train: How many to train on, numbered from 0.
+        test: How many to test with, numbered from `train`.
+
+    Raises:
+        InputError: The numbers describe no scene.
+    """
+
+    keypoint_names = tuple(BODY_KEYPOINTS)
+
+    def __init__(self, options: PeopleOptions, train: int, test: int) -> None:
+        if min(train, test) < 1 or options.cameras < 2 or options.size < 8:
+            raise InputError(
+                "Drawn people need one to train on, one to test with, two cameras and 8 pixels at least, not "
+                f"{train} and {test} people, {options.cameras} cameras and {options.size} pixels."
+            )
+        self.options, self.train, self.test = options, train, test
+        key = hashlib.sha256(json.dumps([VERSION, asdict(options)]).encode()).hexdigest()[:16]
+        self._folder = cache_dir() / "people" / key
+        self._read = lru_cache(KEPT)(self._read_subject)
+
+    def __len__(self) -> int:
+        return self.train + self.test
+
+    def name(self, index: int) -> str:
+        split, number = self._place(index)
+        return f"{split}_{number:04d}"
+
+    def cameras(self, index: int) -> Cameras:
+        poses, options = self._rig(index)[0], self.options
+        focal = _focal(options.size)
+        return Cameras(
+            camera_to_worlds=poses,
+            fx=focal,
+            fy=focal,
+            cx=options.size / 2,
+            cy=options.size / 2,
+            width=options.size,
+            height=options.size,
+            camera_type=CameraType.PERSPECTIVE,
+        )
+
+    def subject(self, index: int) -> Subject:
+        return self._read(index)
+
+    def mesh(self, index: int) -> Tuple[Float[Tensor, "vertices 3"], Int[Tensor, "faces 3"]]:
+        """The exact surface of a person, clothes and hair included; eyes and mouth are meshes inside the head."""
+        with np.load(self._drawn(index)) as archive:
+            return torch.from_numpy(archive["vertices"]), torch.from_numpy(archive["faces"]).long()
+
+    def _rig(self, index: int) -> Tuple[Float[Tensor, "views 3 4"], np.random.Generator]:
+        """Poses of a person's cameras, and the generator from which the person itself is drawn."""
+        split, number = self._place(index)
+        random = np.random.default_rng([self.options.seed, ("train", "test").index(split), number])
+        count = self.options.cameras
+        turns = 2 * math.pi * (np.arange(count) + random.uniform()) / count
+        up = np.radians(random.uniform(-5, 20))
+        radius = RADIUS * random.uniform(0.97, 1.1)
+        flat = np.stack([np.cos(turns), np.sin(turns)], axis=1) * np.cos(up)
+        positions = radius * np.concatenate([flat, np.full((count, 1), np.sin(up))], axis=1)
+        return look_at_origin(torch.from_numpy(positions).float()), random
+
+    def _place(self, index: int) -> Tuple[Split, int]:
+        """Split of a person, and its number there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} people, and no number {index}")
+        return ("train", index) if index < self.train else ("test", index - self.train)
+
+    def _drawn(self, index: int) -> Path:
+        """File of a person, which is drawn if nobody has asked for it yet."""
+        path = self._folder / f"{self.name(index)}.npz"
+        if not path.is_file():
+            self._draw(index, path)
+        return path
+
+    def _draw(self, index: int, path: Path) -> None:
+        poses, random = self._rig(index)
+        person, size = make_person(random), self.options.size
+        light = np.array([*random.uniform(-1, 1, 2), random.uniform(0.3, 1)])
+        caster = MeshCaster(person.vertices, person.faces, person.colours, light)
+        views = [caster.view(pose, _focal(size), size) for pose in poses]
+        rgb, mask, depth, normals = (
+            torch.stack([getattr(view, name) for view in views]) for name in ("rgb", "mask", "depth", "normals")
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may draw the same person: each writes a file of its own, and the last rename wins.
+        partial = path.with_suffix(f".{os.getpid()}.partial.npz")
+        np.savez_compressed(
+            partial,
+            rgb=(rgb * 255).round().to(torch.uint8).numpy(),
+            mask=mask.numpy(),
+            depth=depth.numpy(),
+            normals=(normals * 127).round().to(torch.int8).numpy(),
+            keypoints=person.keypoints.numpy(),
+            vertices=person.vertices.numpy(),
+            faces=person.faces.numpy().astype(np.int32),
+        )
+        partial.replace(path)
+
+    def _read_subject(self, index: int) -> Subject:
+        with np.load(self._drawn(index)) as archive:
+            names = ("rgb", "mask", "depth", "normals", "keypoints")
+            arrays = {key: torch.from_numpy(archive[key]) for key in names}
+        poses, size = self._rig(index)[0], self.options.size
+        return Subject(
+            name=self.name(index),
+            rgb=arrays["rgb"],
+            mask=arrays["mask"],
+            poses=poses,
+            intrinsics=torch.tensor([_focal(size), _focal(size), size / 2, size / 2]).expand(len(poses), 4),
+            keypoints=arrays["keypoints"],
+            depth=arrays["depth"],
+            normals=torch.nn.functional.normalize(arrays["normals"].float(), dim=-1),
+        )
+
+
+def _focal(size: int) -> float:
+    return 0.5 * size / math.tan(FIELD_OF_VIEW / 2)
