@@ -34,13 +34,14 @@ def parse(line: str) -> None:
         tyro.cli(AnnotatedBaseConfigUnion, args=arguments)
     else:
         from nerfstudio.scripts import eval as scoring
-        from nerfstudio.scripts import exporter, render
+        from nerfstudio.scripts import exporter, process_data, render
         from nerfstudio.scripts.viewer.run_viewer import RunViewer
 
         programs = {
             "ns-eval": scoring.ComputePSNR,
             "ns-render": render.Commands,
             "ns-export": exporter.Commands,
+            "ns-process-data": process_data.Commands,
             "ns-viewer": RunViewer,
         }
         tyro.cli(programs[program], args=arguments)
