@@ -80,7 +80,9 @@ def _presets(
     ) -> MethodSpecification:
         pipeline = ExtPipelineConfig(datamanager=VideoDataManagerConfig(dataparser=parser), model=model)
         optimizers = {"field": warmup_cosine(optimizer, warmup)}
-        return MethodSpecification(trainer(method_name, epochs, pipeline, optimizers), description=text)
+        return MethodSpecification(
+            trainer(method_name, epochs, pipeline, optimizers, steps_per_eval_image=100), description=text
+        )
 
     paper = BoostingNeRVModelConfig(field=field, loss=loss)
     small = BoostingNeRVModelConfig(
@@ -163,5 +165,16 @@ hnerv_boost, hnerv_boost_tiny = _presets(
     "high-frequency",
     AdanOptimizerConfig(lr=3e-3),
     tiny_rate=6e-3,
+    warmup=0.1,
+)
+hnerv_boost_interp, hnerv_boost_interp_tiny = _presets(
+    "hnerv-boost-interp",
+    "HNeRV-Boost with slowly varying time codes, which show times between frames.",
+    replace(hnerv_boost_field, frequency_base=1.05),
+    dict(lower_width=8),
+    1.26e5,
+    "high-frequency",
+    AdanOptimizerConfig(lr=1e-3),
+    tiny_rate=2e-3,
     warmup=0.1,
 )

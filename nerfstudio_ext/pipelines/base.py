@@ -4,13 +4,14 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Dict, List, Literal, Mapping, Optional, Type, cast
+from typing import Any, Dict, List, Literal, Mapping, Optional, Tuple, Type, cast
 
 import torch
 import torch.distributed as dist
 import torchvision.utils as vutils
 from nerfstudio.models.base_model import Model
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils import writer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
@@ -119,6 +120,13 @@ class ExtPipeline(VanillaPipeline):
         """Let the model bring up to date what a checkpoint must hold; called on the saving process just before."""
         self._call_hook("prepare_checkpoint")
 
+    def get_eval_image_metrics_and_images(self, step: int) -> Tuple[Dict[str, Any], Dict[str, torch.Tensor]]:
+        """Metrics and pictures of one held-out image; its PSNR shows in the terminal, too."""
+        metrics, images = super().get_eval_image_metrics_and_images(step)
+        if "psnr" in metrics:
+            writer.put_scalar(writer.EventName.CURR_TEST_PSNR, float(metrics["psnr"]), step)  # pyright: ignore[reportArgumentType]
+        return metrics, images
+
     @torch.no_grad()
     def get_average_image_metrics(
         self,
@@ -198,15 +206,17 @@ def _without_ddp(key: str) -> str:
 
 
 def _average(rows: List[Dict[str, float]], get_std: bool) -> Dict[str, float]:
-    """Mean, and on demand standard deviation, of each metric over the images."""
+    """Mean, and on demand standard deviation, of each metric over the images that have it."""
     if not rows:
         raise InputError("There is no image to evaluate: the evaluation split of this run is empty.")
     averages = {}
-    for key in rows[0]:
-        values = torch.tensor([float(row[key]) for row in rows], dtype=torch.float64)
-        for index in torch.nonzero(~torch.isfinite(values)).flatten().tolist()[:1]:
+    for key in dict.fromkeys(key for row in rows for key in row):
+        having = [index for index, row in enumerate(rows) if key in row]
+        values = torch.tensor([float(rows[index][key]) for index in having], dtype=torch.float64)
+        for bad in torch.nonzero(~torch.isfinite(values)).flatten().tolist()[:1]:
             raise InputError(
-                f"Metric '{key}' of evaluation image {index} is {values[index]:g}, not a number that can be averaged: "
+                f"Metric '{key}' of evaluation image {having[bad]} is {values[bad]:g}, not a number that can be "
+                f"averaged: "
                 "the model has diverged or the image is broken; go back to an earlier checkpoint or train it again."
             )
         std, mean = torch.std_mean(values, correction=0)

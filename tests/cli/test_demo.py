@@ -31,7 +31,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> List[str]:
             except SystemExit as end:
                 assert not end.code, f"{shlex.join(command)} ended with {end.code}"
 
-    monkeypatch.setattr(demo, "_run", run)
+    monkeypatch.setattr(demo, "run_command", run)
     return ran
 
 
