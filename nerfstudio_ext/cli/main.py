@@ -35,11 +35,13 @@ COMMANDS: Dict[str, str] = {
     "human walk": "nerfstudio_ext.cli.human:Walk",
     "list": "nerfstudio_ext.cli.listing:ListRegistered",
     "run relocate": "nerfstudio_ext.cli.runs:Relocate",
+    "video anchors": "nerfstudio_ext.cli.anchors:Anchors",
     "video compress": "nerfstudio_ext.cli.compress:Compress",
     "video decode": "nerfstudio_ext.cli.bnrv:Decode",
     "video encode": "nerfstudio_ext.cli.bnrv:Encode",
     "video info": "nerfstudio_ext.cli.bnrv:Info",
     "video play": "nerfstudio_ext.cli.bnrv:Play",
+    "video prune": "nerfstudio_ext.cli.prune:Prune",
     "video rd": "nerfstudio_ext.cli.rd:RateDistortion",
     "video render": "nerfstudio_ext.cli.video:Render",
 }
