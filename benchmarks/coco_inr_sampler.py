@@ -16,7 +16,7 @@ from jaxtyping import Float
 from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
-from benchmarks._harness import Row, interleaved_seconds, write_rows
+from benchmarks._harness import Row, interleaved_seconds, timed, write_rows
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from method_configs.coco_inr import coco_inr_tiny
 from nerfstudio_ext.procedural.objects import get_object
@@ -110,7 +110,8 @@ def main() -> None:
                 t = action()
                 points[kind] = seen["points"]
                 error[kind] = float((opacity(t, beta) - fine).abs().mean())
-            times = interleaved_seconds(actions, arguments.repeats, warm_up=1)
+            clocks = {kind: timed(action) for kind, action in actions.items()}
+            times = interleaved_seconds(clocks, arguments.repeats, warm_up=1)
             ours, theirs = (float(np.median(times[kind])) for kind in ("ours", "theirs"))
             setting = f"{name} sample counts, density scale {beta:g}"
             gain = theirs / ours
