@@ -10,6 +10,7 @@ import threading
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Iterator, List, Literal, Optional, Tuple, Type
 
 import torch
@@ -38,18 +39,26 @@ class ExtTrainerConfig(TrainerConfig):
     """Return to the last good state with half the learning rate when the loss becomes NaN or infinite."""
 
     def set_experiment_name(self) -> None:
-        """Name the experiment after the data: a folder or, without its ending, a file.
-
-        Raises:
-            InputError: There is nothing at the data's path; said here, before anything is written.
-        """
-        data = self.data or self.pipeline.datamanager.data
-        data = data or getattr(getattr(self.pipeline.datamanager, "dataparser", None), "data", None)
-        if data is not None and not data.expanduser().exists():
-            raise InputError(f"There is no data at {data}: check the path that --data gives.")
+        """Name the experiment after the data: a folder or, without its ending, a file."""
+        data = self._data_path()
         if self.experiment_name is None and data is not None:
             self.experiment_name = data.stem if data.is_file() else data.resolve().name
         super().set_experiment_name()
+
+    def print_to_terminal(self) -> None:
+        """Show the config, as ns-train does before it writes anything.
+
+        Raises:
+            InputError: There is nothing at the data's path.
+        """
+        data = self._data_path()
+        if data is not None and not data.expanduser().exists():
+            raise InputError(f"There is no data at {data}: check the path that --data gives.")
+        super().print_to_terminal()
+
+    def _data_path(self) -> Optional[Path]:
+        data = self.data or self.pipeline.datamanager.data
+        return data or getattr(getattr(self.pipeline.datamanager, "dataparser", None), "data", None)
 
     def save_config(self) -> None:
         """Save config to base directory, complete or not at all."""

@@ -57,7 +57,7 @@ class TestLength:
     def test_missing_data_is_told_before_anything_is_written(self, tmp_path):
         config = toy_config(tmp_path, data=tmp_path / "nope.mp4")
         with pytest.raises(InputError, match=r"no data at .*nope\.mp4"):
-            config.set_experiment_name()
+            config.print_to_terminal()
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(("steps", "often"), [(5, 1), (200, 25), (100_000, 50)])
