@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 METHOD ?= hnerv-boost-tiny
 ARGS ?=
-BENCH ?= $(shell grep -l __main__ benchmarks/*.py)
+BENCH ?= $(shell grep -l __main__ benchmarks/[!_]*.py)
 # Not in the lock: pip manages itself; pyliblzfse has no wheel (it needs a compiler) and only viser's Record3D reader uses it.
 UNLOCKED := pip pyliblzfse nerfstudio-ext
 

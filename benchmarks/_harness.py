@@ -144,19 +144,29 @@ def fit(
     return {"curve": curve, "size": trainer.pipeline.model.size_report(), "step_seconds": float(np.median(seconds))}
 
 
+def timed(action: Callable[[], Any]) -> Callable[[], float]:
+    """The action as a function that returns its duration in seconds."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        action()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    return run
+
+
 def interleaved_seconds(
-    actions: Dict[str, Callable[[], Any]], repeats: int, warm_up: int = 3
+    actions: Dict[str, Callable[[], float]], repeats: int, warm_up: int = 3
 ) -> Dict[str, List[float]]:
-    """Time several actions turn by turn, so that a noisy machine disturbs all of them alike."""
+    """Durations that the actions return, taken turn by turn, so that a noisy machine disturbs all of them alike."""
     times: Dict[str, List[float]] = {name: [] for name in actions}
     for repeat in range(warm_up + repeats):
         for name, action in actions.items():
-            start = time.perf_counter()
-            action()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            seconds = action()
             if repeat >= warm_up:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds)
     return times
 
 

@@ -1,58 +1,46 @@
 """How fast are a training step and a decoded frame against a plain implementation of the same networks?
 
-Ratios of medians, the two timed turn by turn in one process; Bunny at 320x180, equal widths, own losses and
-optimizers. Run from the repository's root on an idle machine:  python -m benchmarks.boosting_nerv_speed
+Ratios of medians, the two timed turn by turn, each in the process that its user would run; Bunny at 320x180, equal
+widths, own losses and optimizers. From the repository root, machine idle:  python -m benchmarks.boosting_nerv_speed
 """
 
 import argparse
-from typing import Any, Callable, Dict, List
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List
 
 import numpy as np
 import torch
 
-from benchmarks._harness import Row, bunny, interleaved_seconds, trainer_for, write_rows
-from tests.reference.plain_nerv import PlainAdan, PlainNetwork, plain_loss
+from benchmarks._harness import Row, bunny, interleaved_seconds, timed, trainer_for, write_rows
+from benchmarks._plain_process import PlainProcess
 
 FRAMES, EPOCHS_OF_STEPS = 32, 100
 KINDS = ("hnerv-boost", "hnerv", "nerv-boost", "nerv", "e-nerv-boost", "e-nerv")
 STEP_GATE, DECODE_GATE = 1.5, 2.0
 
 
-def plain_twin(kind: str, trainer: Any) -> PlainNetwork:
-    """The plain network of the same widths, in torch's default memory layout."""
-    field = trainer.pipeline.model.field
-    config, layout = field.config, field.layout
-    settings = dict(strides=layout.strides, lower_width=config.lower_width, stem_hidden=config.stem_hidden)
-    settings |= dict(token_width=config.token_width)
+def plain_settings(kind: str, trainer: Any, folder: str) -> Dict[str, Any]:
+    """What the plain network of the same widths, its loss and its optimizer need to know."""
+    model, optimizer = trainer.pipeline.model, trainer.config.optimizers["field"]["optimizer"]
+    config, layout = model.field.config, model.field.layout
+    changes = dict(strides=layout.strides, lower_width=config.lower_width, stem_hidden=config.stem_hidden)
+    changes |= dict(token_width=config.token_width)
     if config.modulation != "none":
-        settings |= dict(condition=(config.condition_hidden, config.condition_width))
-    width = trainer.pipeline.model.width
-    twin = PlainNetwork(kind, layout.height, layout.width, FRAMES, width, **settings)
-    ours, theirs = (sum(p.numel() for p in network.parameters()) for network in (field, twin))
-    if ours != theirs:
-        raise RuntimeError(f"{kind}: the twins differ in size, {ours} and {theirs}")
-    return twin.to(trainer.device)
-
-
-def plain_step(kind: str, trainer: Any, twin: PlainNetwork) -> Callable[[], None]:
-    """One training step as one would first write it."""
-    config = trainer.config.optimizers["field"]["optimizer"]
-    boosted = kind.endswith("-boost")
-    optimizer = PlainAdan(twin.parameters(), lr=config.lr) if boosted else torch.optim.Adam(
-        twin.parameters(), lr=config.lr, betas=config.betas, foreach=False
-    )  # fmt: skip
-    frames = trainer.pipeline.datamanager.train_dataset.frames
-    loss_name = trainer.pipeline.model.config.loss
-    index = torch.tensor([1], device=trainer.device)
-
-    def step() -> None:
-        target = frames.batch(index, trainer.device).contiguous(memory_format=torch.contiguous_format)
-        embeddings = None if twin.encoder is None else twin.encode(target)
-        optimizer.zero_grad()
-        plain_loss(loss_name, twin.decode(index, embeddings), target).backward()
-        optimizer.step()
-
-    return step
+        changes |= dict(condition=(config.condition_hidden, config.condition_width))
+    frame = trainer.pipeline.datamanager.train_dataset.frames.batch(torch.tensor([1]), torch.device("cpu"))
+    target = Path(folder) / "frame.npy"
+    np.save(target, frame.contiguous().numpy())
+    return {
+        "kind": kind,
+        "device": str(trainer.device),
+        "shape": (layout.height, layout.width, FRAMES, model.width),
+        "changes": changes,
+        "loss": model.config.loss,
+        "lr": optimizer.lr,
+        "betas": getattr(optimizer, "betas", None),
+        "target": str(target),
+    }
 
 
 @torch.inference_mode()
@@ -62,26 +50,29 @@ def decode(network: Any, index: torch.Tensor, embeddings: Any) -> torch.Tensor:
 
 
 def measure(kind: str, device: str, repeats: int) -> Dict[str, List[float]]:
-    """Seconds of step and decode, ours and plain."""
+    """Seconds of step and decode, ours here and the plain ones in their own process, turn by turn."""
 
     def edit(config: Any) -> None:
         config.pipeline.datamanager.dataparser.last_frame = FRAMES - 1
 
     trainer = trainer_for(f"{kind.replace('-', '_')}_tiny", bunny(), 0, EPOCHS_OF_STEPS * FRAMES, edit, device)
-    twin = plain_twin(kind, trainer)
     model = trainer.pipeline.model
     index = torch.tensor([1], device=trainer.device)
     embeddings = None if model.embeddings is None else model.embeddings[index]
     counter = iter(range(10**6))
-    return interleaved_seconds(
-        {
-            "step": lambda: trainer.train_iteration(next(counter)),
-            "plain step": plain_step(kind, trainer, twin),
-            "decode": lambda: decode(model.field, index, embeddings),
-            "plain decode": lambda: decode(twin, index, embeddings),
-        },
-        repeats,
-    )
+    with tempfile.TemporaryDirectory() as folder, PlainProcess(plain_settings(kind, trainer, folder)) as plain:
+        ours = sum(p.numel() for p in model.field.parameters())
+        if ours != plain.parameters:
+            raise RuntimeError(f"{kind}: the twins differ in size, {ours} and {plain.parameters}")
+        return interleaved_seconds(
+            {
+                "step": timed(lambda: trainer.train_iteration(next(counter))),
+                "plain step": lambda: plain.seconds("step"),
+                "decode": timed(lambda: decode(model.field, index, embeddings)),
+                "plain decode": lambda: plain.seconds("decode"),
+            },
+            repeats,
+        )
 
 
 def main() -> None:

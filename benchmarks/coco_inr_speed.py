@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from nerfstudio.data.scene_box import SceneBox
 
-from benchmarks._harness import Row, interleaved_seconds, write_rows
+from benchmarks._harness import Row, interleaved_seconds, timed, write_rows
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from method_configs.coco_inr import coco_inr_tiny
 from nerfstudio_ext.codebook.attention import CodebookAttention
@@ -54,7 +54,9 @@ def main() -> None:
         model.zero_grad(set_to_none=True)
 
     times = interleaved_seconds(
-        {"once": lambda: step(kept_evaluation), "anew": lambda: step(anew)}, arguments.repeats, warm_up=1
+        {"once": timed(lambda: step(kept_evaluation)), "anew": timed(lambda: step(anew))},
+        arguments.repeats,
+        warm_up=1,
     )
     field.sdf_and_feature = kept_evaluation
     once, often = (float(np.median(times[name])) for name in ("once", "anew"))
@@ -64,8 +66,8 @@ def main() -> None:
     ).eval()
     cpu, resolution = torch.device("cpu"), arguments.resolution
     meshes = {
-        "coarse": lambda: extract_mesh(tiny.signed_distance, resolution, 1.5, cpu),
-        "dense": lambda: extract_mesh(tiny.signed_distance, resolution, 1.5, cpu, coarse=False),
+        "coarse": timed(lambda: extract_mesh(tiny.signed_distance, resolution, 1.5, cpu)),
+        "dense": timed(lambda: extract_mesh(tiny.signed_distance, resolution, 1.5, cpu, coarse=False)),
     }
     mesh_times = interleaved_seconds(meshes, 1, warm_up=0)
     coarse, dense = mesh_times["coarse"][0], mesh_times["dense"][0]

@@ -1,10 +1,11 @@
-"""What the object dataparsers share: which views train, and the frame that surface methods work in."""
+"""What the dataparsers share: which views train, the frame that surface methods work in, cameras of drawn scenes."""
 
 from dataclasses import dataclass
 from typing import List, Literal, Optional, Tuple
 
 import torch
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
@@ -102,3 +103,20 @@ def meeting_point(
     centre = positions.mean(0)
     reach = 3 * (positions - centre).norm(dim=-1).max().clamp(min=1.0)
     return (centre + reach * torch.nn.functional.normalize(forward.mean(0), dim=0)).float(), False
+
+
+def square_cameras(
+    poses: Float[Tensor, "views 3 4"], focal: float, side: int, times: Optional[Float[Tensor, "views 1"]] = None
+) -> Cameras:
+    """Pinhole cameras of square pictures, their principal point in the middle; focal length and side in pixels."""
+    return Cameras(
+        camera_to_worlds=poses,
+        fx=focal,
+        fy=focal,
+        cx=side / 2,
+        cy=side / 2,
+        width=side,
+        height=side,
+        camera_type=CameraType.PERSPECTIVE,
+        times=times,
+    )

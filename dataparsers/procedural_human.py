@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Optional, Type
 
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
+from dataparsers._common import square_cameras
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
 
@@ -54,17 +54,8 @@ class ProceduralHumanDataParser(DataParser):
         scene = human_scene(HumanSceneOptions(config.frames, config.cameras, config.size, config.turn))
         chosen = [c for c in range(config.cameras) if (c == config.held_out) != (split == "train")]
         views = [(frame, camera) for frame in range(config.frames) for camera in chosen]
-        cameras = Cameras(
-            camera_to_worlds=scene.poses[[camera for _, camera in views]],
-            fx=scene.focal,
-            fy=scene.focal,
-            cx=config.size / 2,
-            cy=config.size / 2,
-            width=config.size,
-            height=config.size,
-            camera_type=CameraType.PERSPECTIVE,
-            times=torch.tensor([[frame / max(config.frames - 1, 1)] for frame, _ in views]),
-        )
+        times = torch.tensor([[frame / max(config.frames - 1, 1)] for frame, _ in views])
+        cameras = square_cameras(scene.poses[[camera for _, camera in views]], scene.focal, config.size, times)
         vertices = scene.motion.vertices.reshape(-1, 3)
         return DataparserOutputs(
             image_filenames=[Path(f"camera_{camera:02d}") / f"frame_{frame:04d}.png" for frame, camera in views],

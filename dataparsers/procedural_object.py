@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Literal, Optional, Type
 
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from dataparsers._common import split_views
+from dataparsers._common import split_views, square_cameras
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
 from nerfstudio_ext.procedural.rigs import RigName
@@ -75,16 +74,7 @@ class ProceduralObjectDataParser(DataParser):
             f"the procedural object '{config.object}'",
         )
         indices = views.train if split == "train" else views.test
-        cameras = Cameras(
-            camera_to_worlds=scene.poses[indices],
-            fx=scene.focal,
-            fy=scene.focal,
-            cx=config.size / 2,
-            cy=config.size / 2,
-            width=config.size,
-            height=config.size,
-            camera_type=CameraType.PERSPECTIVE,
-        )
+        cameras = square_cameras(scene.poses[indices], scene.focal, config.size)
         return DataparserOutputs(
             image_filenames=[Path("views") / f"view_{k:03d}.png" for k in indices],
             cameras=cameras,

@@ -54,7 +54,7 @@ e_nerv_field = replace(
 # The -tiny presets: frames of at most 320 pixels, decoders of at most a fifth of a million numbers, stems to match, and
 # learning rates for a thirtieth of the papers' steps (the best of a sweep by powers of two: boosting-nerv/1b).
 TINY_MAX_SIDE = 320
-TINY_EPOCHS = 20
+TINY_EPOCHS = 14
 
 
 def _presets(

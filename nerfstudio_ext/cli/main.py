@@ -61,7 +61,7 @@ def _run(args: List[str]) -> int:
     for name in (" ".join(words), *words[:1]):
         if name in COMMANDS:
             rest = args[len(name.split()) :]
-            return tyro.cli(_load(name), prog=f"ns-ext {name}", args=rest).main() or 0
+            return tyro.cli(command_class(name), prog=f"ns-ext {name}", args=rest).main() or 0
     inside = [name for name in COMMANDS if not words or name.split()[0] == words[0]]
     asks_for_help = len(words) == len(args) or {"-h", "--help"} & set(args)
     if inside and len(words) < 2 and asks_for_help:
@@ -73,7 +73,7 @@ def _run(args: List[str]) -> int:
     return 2
 
 
-def _load(name: str) -> Type:
+def command_class(name: str) -> Type:
     """Class of a command."""
     module, _, kind = COMMANDS[name].partition(":")
     return getattr(importlib.import_module(module), kind)
@@ -82,7 +82,7 @@ def _load(name: str) -> Type:
 def _overview(names: List[str]) -> str:
     """Help page of some commands, with the first line of each docstring."""
     width = max(map(len, names))
-    lines = [f"  {name:<{width}}  {(inspect.getdoc(_load(name)) or '').splitlines()[0]}" for name in names]
+    lines = [f"  {name:<{width}}  {(inspect.getdoc(command_class(name)) or '').splitlines()[0]}" for name in names]
     usage = "usage: ns-ext COMMAND [flags]; each COMMAND tells its flags with --help"
     return "\n".join([usage, "", "commands:", *lines])
 

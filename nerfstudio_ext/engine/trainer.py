@@ -61,7 +61,9 @@ class ExtTrainer(Trainer):
 
     def __init__(self, config: ExtTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         if config.machine.device_type == "cuda" and not torch.cuda.is_available():
-            CONSOLE.print("No CUDA device here: training on the CPU.")
+            name = config.method_name
+            hint = "" if name.endswith("-tiny") else f" {name} has its paper's settings; {name}-tiny is made for a CPU."
+            CONSOLE.print(f"No CUDA device here: training on the CPU.{hint}", soft_wrap=True)
             config.machine.device_type = "cpu"
         super().__init__(config, local_rank, world_size)
         if self.device == "cpu" and self.use_grad_scaler:  # the host decides on it before it looks at the device

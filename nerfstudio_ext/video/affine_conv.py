@@ -18,7 +18,7 @@ class AffineConv(torch.autograd.Function):
     Saves the elementwise passes over the frame, two forward and seven backward, that the plain form needs.
 
     Args (of ``apply``):
-        x: One frame of features, [1, channels_in, height, width].
+        x: One frame of features, [1, channels_in, height, width], at least two pixels high and wide.
         scale: [channels_in].
         shift: [channels_in].
         weight: [channels_out, channels_in, 3, 3].
@@ -36,16 +36,11 @@ class AffineConv(torch.autograd.Function):
     ) -> Float[Tensor, "1 channels_out height width"]:
         taps = torch.einsum("oiyx,i->oyx", weight, shift)
         y = F.conv2d(x, _scaled(weight, scale), bias + taps.sum(dim=(1, 2)), padding=1)
-        columns, rows = taps.sum(dim=1), taps.sum(dim=2)
-        y[:, :, 0] -= rows[:, :1]
-        y[:, :, -1] -= rows[:, 2:]
-        y[:, :, :, 0] -= columns[:, :1]
-        y[:, :, :, -1] -= columns[:, 2:]
+        down, right = y.shape[-2] - 1, y.shape[-1] - 1
+        y[0, :, ::down] -= taps.sum(dim=2)[:, ::2, None]
+        y[0, :, :, ::right] -= taps.sum(dim=1)[:, None, ::2]
         # A corner lost its outermost tap with its row and with its column.
-        y[:, :, 0, 0] += taps[:, 0, 0]
-        y[:, :, 0, -1] += taps[:, 0, 2]
-        y[:, :, -1, 0] += taps[:, 2, 0]
-        y[:, :, -1, -1] += taps[:, 2, 2]
+        y[0, :, ::down, ::right] += taps[:, ::2, ::2]
         ctx.save_for_backward(x, scale, shift, weight)
         return y
 
@@ -57,13 +52,11 @@ class AffineConv(torch.autograd.Function):
             grad, x, _scaled(weight, scale), [channels_out], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True] * 3
         )
         # Gradient that each tap's response to the shift meets: all, less the ring pixels where the tap lies outside.
-        top, bottom = grad[0, :, 0].sum(-1), grad[0, :, -1].sum(-1)
-        left, right = grad[0, :, :, 0].sum(-1), grad[0, :, :, -1].sum(-1)
-        zero = torch.zeros_like(top)
-        lost_rows = torch.stack([top, zero, bottom], dim=-1)[:, :, None]
-        lost_columns = torch.stack([left, zero, right], dim=-1)[:, None, :]
-        taps = grad_bias[:, None, None] - lost_rows - lost_columns
-        taps[:, ::2, ::2] += grad[0][:, [[0, 0], [-1, -1]], [[0, -1], [0, -1]]]
+        down, right = grad.shape[-2] - 1, grad.shape[-1] - 1
+        taps = grad_bias[:, None, None].repeat(1, 3, 3)
+        taps[:, ::2] -= grad[0, :, ::down].sum(dim=2)[:, :, None]
+        taps[:, :, ::2] -= grad[0, :, :, ::right].sum(dim=1)[:, None]
+        taps[:, ::2, ::2] += grad[0, :, ::down, ::right]
         grad_weight = grad_scaled * scale[:, None, None] + taps[:, None] * shift[:, None, None]
         grad_scale = (grad_scaled * weight).sum(dim=(0, 2, 3))
         grad_shift = torch.einsum("oyx,oiyx->i", taps, weight)

@@ -69,7 +69,7 @@ def affine_conv(
 ) -> Float[Tensor, "frames channels_out height width"]:
     """A 3x3 convolution of a scaled and shifted input; a single frame, the usual case, takes the fused form."""
     # Under autocast the predicted scale is narrower than the weights, and the fused form cannot mix the two.
-    if len(x) > 1 or scale.dtype != conv.weight.dtype:
+    if len(x) > 1 or min(x.shape[-2:]) < 2 or scale.dtype != conv.weight.dtype:
         return conv(affine(x, scale, shift))
     return cast(Tensor, AffineConv.apply(x, scale[0], shift[0], conv.weight, conv.bias))
 
@@ -94,7 +94,7 @@ class TATResidual(nn.Module):
         scale, shift = self.affine_in(z)
         y = F.gelu(affine_conv(x, scale, shift, self.conv_in))
         scale, shift = self.affine_out(z)
-        return x + affine_conv(y, scale, shift, self.conv_out)
+        return affine_conv(y, scale, shift, self.conv_out).add_(x)
 
 
 class InstanceModulation(nn.Module):

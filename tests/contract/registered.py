@@ -19,8 +19,10 @@ def registered(group: str) -> Dict[str, str]:
 
 METHODS = sorted(registered(METHOD_GROUP))
 VIDEO_METHODS = [name for name in METHODS if registered(METHOD_GROUP)[name].startswith("method_configs.boosting_nerv:")]
-"""Methods that decode whole frames; all others shoot rays at a scene."""
+"""Methods that decode whole frames."""
+RAY_METHODS = [name for name in METHODS if name not in VIDEO_METHODS]
+"""Methods that shoot rays at a scene."""
 HUMAN_METHODS = [name for name in METHODS if registered(METHOD_GROUP)[name].startswith("method_configs.neural_body:")]
 """Methods that shoot rays at a moving person."""
-SURFACE_METHODS = [name for name in METHODS if name not in VIDEO_METHODS + HUMAN_METHODS]
+SURFACE_METHODS = [name for name in RAY_METHODS if name not in HUMAN_METHODS]
 DATAPARSERS = sorted(registered(DATAPARSER_GROUP))

@@ -61,18 +61,6 @@ def test_camera_path_goes_through_time(solid: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TINY)
-@pytest.mark.parametrize("kind", ["interpolate", "spiral"])
-def test_other_renders(run: Run, kind: str, tmp_path: Path) -> None:
-    if kind == "interpolate":
-        options = dict(interpolation_steps=2, output_format="images", image_format="png")
-        render.RenderInterpolated(run.config_path, tmp_path / "clip.mp4", **options).main()
-        assert len(pictures(tmp_path / "clip")) == 2 * (TEST_VIEWS - 1)
-    else:
-        render.SpiralRender(run.config_path, tmp_path / "clip.mp4", seconds=0.2, frame_rate=10).main()
-        assert (tmp_path / "clip.mp4").stat().st_size > 0
-
-
-@pytest.mark.parametrize("name", TINY)
 def test_export_pointcloud(solid: Path, exporter: ModuleType, tmp_path: Path) -> None:
     options = dict(num_points=200, remove_outliers=False, normal_method="open3d", save_world_frame=True)
     exporter.ExportPointCloud(solid, tmp_path, **options).main()

@@ -20,7 +20,7 @@ from PIL import Image
 
 from dataparsers.video_frames import SCREEN_CAMERA_TO_WORLD
 from nerfstudio_ext.engine.errors import install_excepthook
-from tests.contract.registered import METHODS, SURFACE_METHODS, VIDEO_METHODS
+from tests.contract.registered import METHODS, RAY_METHODS, SURFACE_METHODS, VIDEO_METHODS
 from tests.contract.runs import (
     FRAMES,
     HEIGHT,
@@ -142,6 +142,18 @@ def test_render_interpolate(run: Run, opened, device: str, tmp_path: Path) -> No
     assert np.abs(rendered - first).max() <= 2
 
 
+@pytest.mark.parametrize("name", [name for name in RAY_METHODS if name.endswith("-tiny")])
+@pytest.mark.parametrize("kind", ["interpolate", "spiral"])
+def test_render_between_and_around_views(run: Run, kind: str, tmp_path: Path) -> None:
+    if kind == "interpolate":
+        options = dict(interpolation_steps=2, output_format="images", image_format="png")
+        render.RenderInterpolated(run.config_path, tmp_path / "clip.mp4", **options).main()
+        assert len(pictures(tmp_path / "clip")) == 2 * (TEST_VIEWS - 1)
+    else:
+        render.SpiralRender(run.config_path, tmp_path / "clip.mp4", seconds=0.2, frame_rate=10).main()
+        assert (tmp_path / "clip.mp4").stat().st_size > 0
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_export_cameras(run: Run, exporter: ModuleType, tmp_path: Path) -> None:
     exporter.ExportCameraPoses(run.config_path, tmp_path).main()
@@ -192,13 +204,12 @@ REFUSING: Dict[str, List[Callable[[ModuleType, Path, Path], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("command", REFUSING)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name, command", [(n, c) for n in METHODS for c in REFUSING if support(n, c, "cpu") == REFUSES]
+)
 def test_refusal_is_one_sentence(
     name: str, command: str, device: str, trained: GetRun, exporter: ModuleType, tmp_path: Path, capsys
 ) -> None:
-    if support(name, command, device) != REFUSES:
-        pytest.skip("this method does not refuse it; test_rays or test_body tries it")
     install_excepthook()
     for build in REFUSING[command]:
         with pytest.raises(Exception) as refusal:

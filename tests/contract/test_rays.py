@@ -53,19 +53,6 @@ def test_render_camera_path(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TINY)
-@pytest.mark.parametrize("kind", ["interpolate", "spiral"])
-def test_other_renders(run: Run, kind: str, tmp_path: Path) -> None:
-    if kind == "interpolate":
-        options = dict(interpolation_steps=2, output_format="images", image_format="png")
-        render.RenderInterpolated(run.config_path, tmp_path / "clip.mp4", **options).main()
-        assert len(pictures(tmp_path / "clip")) == 2 * (TEST_VIEWS - 1)
-    else:
-        command = render.SpiralRender(run.config_path, tmp_path / "clip.mp4", seconds=0.2, frame_rate=10)
-        command.main()
-        assert (tmp_path / "clip.mp4").stat().st_size > 0
-
-
-@pytest.mark.parametrize("name", TINY)
 def test_export_pointcloud(run: Run, exporter: ModuleType, tmp_path: Path) -> None:
     """Its loop never ends where nothing is opaque; the initial sphere is."""
     exporter.ExportPointCloud(

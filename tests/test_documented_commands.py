@@ -1,0 +1,63 @@
+"""Every command line that README and docs show is one that the programs accept."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import List, Tuple
+
+import pytest
+import tyro
+
+from nerfstudio_ext.cli.main import COMMANDS, command_class
+from tests.conftest import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"```(?:bash|sh|console)?\n(.*?)```", re.DOTALL)
+
+
+def documented(page: Path) -> List[str]:
+    """Command lines of the suite's and the host's programs, without comments, continued lines joined."""
+    blocks = "\n".join(BLOCK.findall(page.read_text("utf8"))).replace("\\\n", " ")
+    lines = [line.strip().removeprefix("$ ") for line in blocks.splitlines()]
+    return [line for line in lines if line.startswith("ns-")]
+
+
+def parse(line: str) -> None:
+    """Read the line as its program does; a usage error ends in SystemExit."""
+    program, *arguments = shlex.split(line, comments=True)
+    if program == "ns-ext":
+        name = next(n for n in (" ".join(arguments[:2]), arguments[0]) if n in COMMANDS)
+        tyro.cli(command_class(name), args=arguments[len(name.split()) :])
+    elif program == "ns-train":
+        from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+
+        tyro.cli(AnnotatedBaseConfigUnion, args=arguments)
+    else:
+        from nerfstudio.scripts import eval as scoring
+        from nerfstudio.scripts import exporter, render
+        from nerfstudio.scripts.viewer.run_viewer import RunViewer
+
+        programs = {
+            "ns-eval": scoring.ComputePSNR,
+            "ns-render": render.Commands,
+            "ns-export": exporter.Commands,
+            "ns-viewer": RunViewer,
+        }
+        tyro.cli(programs[program], args=arguments)
+
+
+CASES: List[Tuple[str, str]] = [(page.name, line) for page in PAGES for line in documented(page)]
+
+
+def test_pages_show_commands() -> None:
+    assert {"ns-train", "ns-eval", "ns-render", "ns-ext"} <= {line.split()[0] for _, line in CASES}
+
+
+@pytest.mark.parametrize("page, line", CASES)
+def test_command_is_accepted(page: str, line: str) -> None:
+    parse(line)
+
+
+def test_a_wrong_flag_is_found() -> None:
+    with pytest.raises(SystemExit):
+        parse("ns-ext video render RUN --no-such-flag 3")
