@@ -110,8 +110,8 @@ class Inspect:
             dead_codes,
             effective_rank,
             load_codebook,
-            read_safetensors,
         )
+        from nerfstudio_ext.engine.weights import read_safetensors
 
         path = DEFAULT_CODEBOOK if self.source == Path("default") else self.source
         table = load_codebook(path, self.allow_pickle)

@@ -4,8 +4,6 @@ Reads the code vectors out of the checkpoints of published image tokenizers (tam
 out of bare tables. Nothing else of those models is used.
 """
 
-import json
-import struct
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple
 
@@ -15,13 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.weights import read_safetensors, write_safetensors
 
 DEFAULT_CODEBOOK = Path(__file__).with_name("codebook_default.safetensors")
 """The table that the suite ships: `ns-ext codebook learn` made it from procedural pictures; its header tells how."""
 KNOWN_ENDINGS = ("quantize.embedding.weight", "quantize.embed.weight", "quantize.embedding.embedding", "codebook")
 NARROW = 16
 """Code vectors of fewer numbers say too little to be a prior."""
-_SAFE_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 
 
 def load_codebook(path: Path, allow_pickle: bool = False) -> Float[Tensor, "codes width"]:
@@ -114,36 +112,9 @@ def _read_flax(path: Path) -> Any:
     return msgpack.unpackb(path.read_bytes(), ext_hook=array, raw=False, strict_map_key=False)
 
 
-def read_safetensors(path: Path) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
-    """Float tensors and the metadata of a .safetensors file.
-
-    Raises:
-        InputError: The file is shorter than its header says.
-    """
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    metadata = header.pop("__metadata__", {})
-    tensors = {}
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        part = data[8 + length + start : 8 + length + end]
-        if len(part) < end - start:
-            raise InputError(f"{path} ends in the middle of '{name}': download it again.")
-        if entry["dtype"] in _SAFE_DTYPES:
-            array = np.frombuffer(part, _SAFE_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-            tensors[name] = torch.from_numpy(array.astype(np.float32))
-    return tensors, metadata
-
-
 def write_codebook(table: Float[Tensor, "codes width"], path: Path, metadata: Optional[Dict[str, str]] = None) -> None:
     """Write a table as half-precision .safetensors; the same table and metadata give the same bytes."""
-    values = table.detach().cpu().numpy().astype("<f2")
-    entry = {"dtype": "F16", "shape": list(values.shape), "data_offsets": [0, values.nbytes]}
-    header = json.dumps({"__metadata__": metadata or {}, "codebook": entry}, sort_keys=True).encode()
-    header += b" " * (-len(header) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(header)) + header + values.tobytes())
+    write_safetensors({"codebook": table}, path, metadata)
 
 
 def dead_codes(table: Float[Tensor, "codes width"]) -> Tensor:

@@ -1,0 +1,51 @@
+"""Small files of trained numbers (.safetensors, half precision), as the suite ships them: readable without pickle."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Dict, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nerfstudio_ext.engine.errors import InputError
+
+_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+
+
+def read_safetensors(path: Path) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
+    """Float tensors, as float32, and the metadata of a .safetensors file.
+
+    Raises:
+        InputError: The file is shorter than its header says.
+    """
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        part = data[8 + length + start : 8 + length + end]
+        if len(part) < end - start:
+            raise InputError(f"{path} ends in the middle of '{name}': download it again.")
+        if entry["dtype"] in _DTYPES:
+            array = np.frombuffer(part, _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+            tensors[name] = torch.from_numpy(array.astype(np.float32))
+    return tensors, metadata
+
+
+def write_safetensors(tensors: Dict[str, Tensor], path: Path, metadata: Optional[Dict[str, str]] = None) -> None:
+    """Write tensors in half precision; the same tensors and metadata give the same bytes."""
+    entries, parts, start = {}, [], 0
+    for name, tensor in tensors.items():
+        values = tensor.detach().cpu().numpy().astype("<f2")
+        parts.append(values.tobytes())
+        offsets = [start, start + len(parts[-1])]
+        entries[name] = {"dtype": "F16", "shape": list(values.shape), "data_offsets": offsets}
+        start = offsets[1]
+    header = json.dumps({"__metadata__": metadata or {}, **entries}, sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"".join(parts))

@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.weights import read_safetensors, write_safetensors
+
+
+def test_tensors_come_back_in_half_precision(tmp_path):
+    tensors = {"b": torch.randn(3, 4), "a": torch.tensor(0.25), "empty": torch.zeros(0, 2)}
+    write_safetensors(tensors, tmp_path / "x" / "w.safetensors", {"made": "here"})
+    found, metadata = read_safetensors(tmp_path / "x" / "w.safetensors")
+    assert metadata == {"made": "here"} and found.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert torch.equal(found[name], value.half().float())
+
+
+def test_other_programs_can_read_it(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    write_safetensors({"w": torch.arange(6.0).reshape(2, 3)}, tmp_path / "w.safetensors")
+    assert torch.equal(safetensors.load_file(tmp_path / "w.safetensors")["w"].float(), torch.arange(6.0).reshape(2, 3))
+
+
+def test_a_short_file_is_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    write_safetensors({"w": torch.randn(50)}, path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match="ends in the middle of 'w'"):
+        read_safetensors(path)
