@@ -90,20 +90,22 @@ class MeshCaster:
 
         return CastView(image(hits.rgb), image(hits.mask), image(hits.depth), image(hits.normals))
 
-    def sides(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Tuple["CastRays", "CastRays"]:
-        """What rays meet first, and what they meet last: the near and the far side. Directions are unit vectors."""
+    def sides(
+        self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"], wanted: Bool[Tensor, "n"]
+    ) -> Tuple["CastRays", "CastRays"]:
+        """What rays meet first, and what they meet last: the near and the far side.
+
+        Args:
+            origins: World frame.
+            directions: Unit vectors.
+            wanted: Rays that are cast; the others meet nothing.
+        """
         starts, ways = origins.numpy().astype(np.float64), directions.numpy().astype(np.float64)
-        seen = self._cast(starts, ways)
-        far = seen.mask.numpy()
         reach = 2 * float(np.abs(starts).max()) + 2 * float(np.abs(self._mesh.bounds).max())
-        behind = self._cast(starts[far] + reach * ways[far], -ways[far])
-
-        def spread(values: Tensor) -> Tensor:
-            full = values.new_zeros(len(far), *values.shape[1:])
-            full[seen.mask] = values
-            return full
-
-        return seen, CastRays(spread(behind.rgb), spread(behind.mask), spread(behind.depth), spread(behind.normals))
+        cast = wanted.numpy()
+        near = _spread(self._cast(starts[cast], ways[cast]), wanted)
+        met = near.mask.numpy()
+        return near, _spread(self._cast(starts[met] + reach * ways[met], -ways[met]), near.mask)
 
     def contains(self, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
         """Which points are inside: rays from there leave closed surfaces more often than they enter some.
@@ -152,3 +154,14 @@ class MeshCaster:
             return torch.from_numpy(full)
 
         return CastRays(spread(colours), torch.from_numpy(hit), spread(depth), spread(normals))
+
+
+def _spread(found: CastRays, where: Bool[Tensor, "n"]) -> CastRays:
+    """What some of the rays met, among all of them."""
+
+    def full(values: Tensor) -> Tensor:
+        empty = values.new_zeros(len(where), *values.shape[1:])
+        empty[where] = values
+        return empty
+
+    return CastRays(full(found.rgb), full(found.mask), full(found.depth), full(found.normals))

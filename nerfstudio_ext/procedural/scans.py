@@ -11,7 +11,7 @@ from typing import Dict
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from nerfstudio_ext.engine.host import cache_dir
@@ -20,7 +20,7 @@ from nerfstudio_ext.procedural.casting import MeshCaster
 from nerfstudio_ext.procedural.people import VERSION, ProceduralPeople
 from nerfstudio_ext.procedural.rigs import look_at_origin
 
-SCAN_VERSION = 1
+SCAN_VERSION = 2
 """Of what is drawn here; raise it when the same options give other numbers."""
 KEPT = 256
 """People whose scans stay in memory."""
@@ -99,7 +99,8 @@ class ProceduralScans:
         parts = []
         for view in range(self.options.views):
             one = camera[torch.tensor([view])]
-            seen, behind = caster.sides(*(x[0] for x in one.rays(self.options.size)))
+            places = one.project(one.local(person.vertices[None]))[0]
+            seen, behind = caster.sides(*(x[0] for x in one.rays(self.options.size)), window(places, self.options.size))
             rotation = one.world_to_camera[0, :, :3]
             parts.append([
                 *((side.rgb * 255).round().to(torch.uint8).T for side in (seen, behind)),
@@ -112,6 +113,14 @@ class ProceduralScans:
         cameras = dict(zip(("world_to_camera", "focal", "centre", "perspective"), camera.tensors()))
         labels = torch.from_numpy(caster.contains(points.numpy()))
         return {**maps, **cameras, "keypoints": person.keypoints, "points": points, "inside": labels}
+
+
+def window(places: Float[Tensor, "n 2"], size: int) -> Bool[Tensor, "pixels"]:
+    """Pixels within the rectangle around places in the picture, row by row."""
+    axis = (torch.arange(size) + 0.5) * (2 / size) - 1
+    low, high = places.amin(0), places.amax(0)
+    column, row = ((axis >= low[k]) & (axis <= high[k]) for k in (0, 1))
+    return (row[:, None] & column).flatten()
 
 
 def photo_cameras(

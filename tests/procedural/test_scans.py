@@ -36,7 +36,9 @@ def test_points_inside_spheres_that_overlap_or_nest_are_inside():
 @pytest.mark.extra("embreex")
 def test_the_far_side_of_a_sphere_is_its_back():
     origins = torch.tensor([[0.2, -3.0, 0.1], [0.0, -3.0, 2.0]])
-    near, far = caster(trimesh.creation.icosphere(4, 1.0)).sides(origins, torch.tensor([[0.0, 1.0, 0.0]] * 2))
+    near, far = caster(trimesh.creation.icosphere(4, 1.0)).sides(
+        origins, torch.tensor([[0.0, 1.0, 0.0]] * 2), torch.tensor([True, True])
+    )
     assert near.mask.tolist() == far.mask.tolist() == [True, False]
     depth = (1 - 0.2**2 - 0.1**2) ** 0.5
     torch.testing.assert_close(near.normals[0], torch.tensor([0.2, -depth, 0.1]), atol=0.02, rtol=0)
