@@ -43,3 +43,37 @@ class Make:
         print(
             f"train on it with:  ns-train coco-inr-tiny idr-data --data {self.folder} --num-views 6 --max-test-views 8"
         )
+
+
+@dataclass
+class Person:
+    """Draw somebody whom no training has seen and write photos, masks, cameras and keypoints, as one's own would be."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where to write; must be empty or new."""
+    number: int = 0
+    """Which of the people that are never trained on."""
+    views: str = "8"
+    """Photos around the person: a number, or indices of the ring's cameras as in 0,2,5."""
+    cameras: int = 8
+    """Cameras on the ring."""
+    size: int = 256
+    """Width and height of the photos in pixels."""
+    seed: int = 0
+    """Decides who the people are."""
+
+    def main(self) -> None:
+        from dataparsers._people import source_views
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.human.photos import write_photos
+        from nerfstudio_ext.procedural.people import PeopleOptions, ProceduralPeople
+
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError(f"{self.folder} is not empty: name a new folder.")
+        if self.number < 0:
+            raise InputError(f"--number {self.number}: people are numbered from 0.")
+        chosen = source_views(self.views, self.cameras, "--views")
+        people = ProceduralPeople(PeopleOptions(self.cameras, self.size, self.seed), 1, self.number + 1)
+        write_photos(people.subject(self.number + 1), chosen, people.keypoint_names, self.folder)
+        print(f"{len(chosen)} photos of person {self.number}: {self.folder}")
+        print(f"look at new views of it with:  ns-ext keypoints condition RUN --photos {self.folder} --sources 3")

@@ -24,5 +24,11 @@ RAY_METHODS = [name for name in METHODS if name not in VIDEO_METHODS]
 """Methods that shoot rays at a scene."""
 HUMAN_METHODS = [name for name in METHODS if registered(METHOD_GROUP)[name].startswith("method_configs.neural_body:")]
 """Methods that shoot rays at a moving person."""
-SURFACE_METHODS = [name for name in RAY_METHODS if name not in HUMAN_METHODS]
+PEOPLE_METHODS = [
+    name for name in METHODS if registered(METHOD_GROUP)[name].startswith("method_configs.keypoint_nerf:")
+]
+"""Methods that know many people and are shown one from photographs."""
+PHOTO_METHODS = [name for name in METHODS if registered(METHOD_GROUP)[name].startswith("method_configs.keypoint_icon:")]
+"""Methods that know many people and are shown one from a single photograph."""
+SURFACE_METHODS = [name for name in RAY_METHODS if name not in HUMAN_METHODS + PEOPLE_METHODS + PHOTO_METHODS]
 DATAPARSERS = sorted(registered(DATAPARSER_GROUP))

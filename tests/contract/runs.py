@@ -16,10 +16,12 @@ from nerfstudio.utils.eval_utils import eval_setup
 
 from dataparsers.procedural_human import ProceduralHumanDataParserConfig
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
+from dataparsers.procedural_people import ProceduralPeopleDataParserConfig
 from dataparsers.video_frames import VideoDataParserConfig
 from nerfstudio_ext.engine.trainer import ExtTrainerConfig
 from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModelConfig
 from nerfstudio_ext.models.coco_inr import CoCoINRModelConfig
+from nerfstudio_ext.models.keypoint_nerf import KeypointNeRFModelConfig
 from nerfstudio_ext.models.neural_body import NeuralBodyModelConfig
 
 FRAMES, HEIGHT, WIDTH = 6, 46, 66
@@ -75,6 +77,12 @@ def tiny_config(
         parser.size, parser.frames, parser.cameras = SIDE, 2, 3
         config.pipeline.datamanager.train_num_rays_per_batch = 64
         config.pipeline.datamanager.eval_num_rays_per_batch = 64
+    if isinstance(parser, ProceduralPeopleDataParserConfig):
+        # One person on four cameras to train on, and another from two of them to test with.
+        parser.size, parser.people, parser.test_people, parser.cameras, parser.sources = SIDE, 1, 1, 4, "2"
+        config.pipeline.datamanager.patch_size = 8
+        config.pipeline.datamanager.train_num_rays_per_batch = 64
+        config.pipeline.datamanager.eval_num_rays_per_batch = 64
     if isinstance(model, BoostingNeRVModelConfig):
         model.width = 8
     if isinstance(model, CoCoINRModelConfig):
@@ -86,6 +94,11 @@ def tiny_config(
         model.field.code_width, model.field.channels, model.field.width = 4, (8, 8, 8, 8), 16
         model.field.colour_width, model.field.latent_width = 16, 4
         model.voxel_size, model.num_samples = 0.04, 24
+    if isinstance(model, KeypointNeRFModelConfig):
+        model.coarse_samples = model.fine_samples = 12
+        model.field.input_pool, model.field.stem, model.field.hourglass_width = 1, 8, 8
+        model.field.hourglass_depth, model.field.coarse_width, model.field.texture_width = 1, 8, 4
+        model.field.texture_blocks, model.field.width, model.field.latent_width = 1, 16, 8
     return config
 
 

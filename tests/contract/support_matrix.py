@@ -56,6 +56,9 @@ _SURFACE: Column = {
 # `--normal-method open3d`.
 _HUMAN: Column = dict(_SURFACE)
 
+# A person from photographs: cameras that do not say whom they look at see the one that is shown. Again no normals.
+_PEOPLE: Column = dict(_SURFACE)
+
 _BY_METHOD: Dict[str, Column] = {
     "nerv": _VIDEO,
     "nerv-boost": _VIDEO,
@@ -66,6 +69,7 @@ _BY_METHOD: Dict[str, Column] = {
     "coco-inr": _SURFACE,
     "volsdf": _SURFACE,
     "neural-body": _HUMAN,
+    "keypoint-nerf": _PEOPLE,
 }
 
 

@@ -1,0 +1,53 @@
+"""Calibrated photographs of one person with masks and keypoints: what a trained network is conditioned on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional, Tuple, Type
+
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+
+from dataparsers._people import people_outputs, source_views
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.photos import PhotoStore
+from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
+
+
+@dataclass
+class PersonPhotosDataParserConfig(DataParserConfig):
+    """A folder with transforms.json, masks, keypoint_names and keypoints3d."""
+
+    _target: Type = field(default_factory=lambda: PersonPhotosDataParser)
+    data: Optional[Path] = None
+    """Folder that holds transforms.json."""
+    size: int = 128
+    """Side in pixels of the squares that photos are cut to; as in training."""
+    sources: str = "all"
+    """Photos that the person is reconstructed from: all, a number, or indices as in 0,2,3."""
+    keypoint_names: Tuple[str, ...] = tuple(BODY_KEYPOINTS)
+    """Keypoints in the order that the network was trained with."""
+
+
+@dataclass
+class PersonPhotosDataParser(DataParser):
+    """The train split holds all photos; the test split those that are not sources, or all where every one is."""
+
+    config: PersonPhotosDataParserConfig
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
+        config = self.config
+        if config.data is None:
+            raise InputError("person-photos-data reads a folder: give --data.")
+        store = PhotoStore(Path(config.data).expanduser(), config.size, config.keypoint_names)
+        count = len(store.cameras(0))
+        text = str(count) if config.sources == "all" else config.sources
+        sources = source_views(text, count, "--sources")
+        others = [view for view in range(count) if view not in sources]
+        chosen = range(count) if split == "train" or not others else others
+        return people_outputs(store, [(0, view) for view in chosen], {0: sources}, shown=0)
+
+
+person_photos_data = DataParserSpecification(
+    config=PersonPhotosDataParserConfig(),
+    description="Calibrated photos of one person with masks and 3-D keypoints.",
+)

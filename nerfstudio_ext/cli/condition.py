@@ -1,0 +1,132 @@
+"""`ns-ext keypoints ...`: a trained network and photographs of somebody it has never seen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Optional, Tuple
+
+import tyro
+
+if TYPE_CHECKING:
+    from nerfstudio_ext.engine.trainer import ExtTrainerConfig
+
+
+@dataclass
+class Condition:
+    """Make a run folder that shows the person of some photos, for ns-viewer, ns-render, ns-eval and ns-export.
+
+    Nothing is trained. The folder with the photos holds transforms.json with cameras, masks and 3-D keypoints.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of a trained keypoint-nerf run, or the word default for the small network that comes with the suite."""
+    photos: Path
+    """Folder that holds transforms.json."""
+    output: Optional[Path] = None
+    """Folder to write; none: outputs/NAME_OF_THE_PHOTOS."""
+    sources: str = "all"
+    """Photos that the person is reconstructed from: all, a number, or indices as in 0,2; ns-eval scores the others."""
+
+    def main(self) -> None:
+        import shutil
+
+        from dataparsers.person_photos import PersonPhotosDataParserConfig
+        from nerfstudio_ext.engine.checkpoints import atomic_save, relocate_run, write_config
+        from nerfstudio_ext.engine.errors import InputError
+
+        output = self.output or Path("outputs") / self.photos.resolve().name
+        if output.exists() and any(output.iterdir()):
+            raise InputError(f"{output} is not empty: name a new folder with --output.")
+        config, names, checkpoint = _default() if self.run == Path("default") else _trained(self.run)
+        manager: Any = config.pipeline.datamanager
+        parser = PersonPhotosDataParserConfig(
+            data=self.photos.resolve(), size=manager.dataparser.size, sources=self.sources, keypoint_names=names
+        )
+        views = parser.setup().get_dataparser_outputs("train").metadata["sources"][0]
+        manager.dataparser, manager.data, config.data = parser, parser.data, parser.data
+        config.load_dir = config.load_checkpoint = config.load_step = None
+        models = output / "nerfstudio_models"
+        models.mkdir(parents=True)
+        if isinstance(checkpoint, Path):
+            shutil.copy2(checkpoint, models / checkpoint.name)
+        else:
+            atomic_save(checkpoint, models / "step-000000000.ckpt")
+        config.relative_model_dir = Path(models.name)
+        write_config(config, output / "config.yml")
+        path = relocate_run(output)
+        print(f"reconstructed from photos {','.join(map(str, views))}: {output}")
+        print(f"look at it with:  ns-viewer --load-config {path}")
+
+
+@dataclass
+class Weights:
+    """Cut the weights of a trained keypoint-nerf run out into a small file, half precision."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """File to write, .safetensors."""
+    note: str = ""
+    """How the run was made, kept in the file's header."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.engine.checkpoints import read_checkpoint
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.engine.weights import write_safetensors
+
+        if self.output.suffix != ".safetensors":
+            raise InputError(f"Weights are written as .safetensors, so {self.output.name} needs that ending.")
+        config, names, checkpoint = _trained(self.run)
+        state = read_checkpoint(checkpoint)
+        prefix = "_model.field."
+        weights = {k.removeprefix(prefix): v for k, v in state["pipeline"].items() if k.startswith(prefix)}
+        metadata = {"method": str(config.method_name), "steps": str(state["step"] + 1), "keypoints": ",".join(names)}
+        write_safetensors(weights, self.output, {**metadata, "note": self.note})
+        count = sum(value.numel() for value in weights.values())
+        print(f"{count:,} numbers, {self.output.stat().st_size / 1e6:.2f} MB: {self.output}")
+
+
+def _trained(run: Path) -> Tuple["ExtTrainerConfig", Tuple[str, ...], Path]:
+    """Config, keypoint set and checkpoint of a run.
+
+    Raises:
+        InputError: There is no such run, or it was trained with another method.
+    """
+    from nerfstudio_ext.cli.compress import read_config
+    from nerfstudio_ext.engine.checkpoints import find_checkpoint, read_checkpoint
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.models.keypoint_nerf import KeypointNeRFModelConfig
+
+    config = read_config(run)
+    if not isinstance(config.pipeline.model, KeypointNeRFModelConfig):
+        raise InputError(f"{run} was trained with {config.method_name}, which knows no people it was not trained on.")
+    checkpoint = find_checkpoint(run.parent if run.name == "config.yml" else run)
+    stored = read_checkpoint(checkpoint)["pipeline"]["_model.keypoint_set"]
+    return config, tuple(bytes(stored.tolist()).decode().split(",")), checkpoint
+
+
+def _default() -> Tuple["ExtTrainerConfig", Tuple[str, ...], Dict[str, Any]]:
+    """Config, keypoint set and checkpoint of the small network that comes with the suite.
+
+    Raises:
+        InputError: Its weights are not there.
+    """
+    import copy
+
+    import torch
+    from nerfstudio.configs.method_configs import all_methods
+
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.engine.weights import read_safetensors
+    from nerfstudio_ext.fields.keypoint_nerf_field import DEFAULT_WEIGHTS
+
+    if not DEFAULT_WEIGHTS.is_file():
+        raise InputError(
+            f"There are no trained weights at {DEFAULT_WEIGHTS}: train keypoint-nerf-tiny and give its folder."
+        )
+    weights, metadata = read_safetensors(DEFAULT_WEIGHTS)
+    state = {f"_model.field.{name}": value for name, value in weights.items()}
+    names = metadata["keypoints"].encode()
+    state["_model.keypoint_set"] = torch.frombuffer(bytearray(names), dtype=torch.uint8)
+    config: Any = copy.deepcopy(all_methods["keypoint-nerf-tiny"])
+    config.machine.device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    return config, tuple(names.decode().split(",")), {"step": 0, "pipeline": state}

@@ -1,0 +1,153 @@
+"""What methods that know many people do: one of them through stock commands, and somebody else from photographs."""
+
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Callable
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from nerfstudio.scripts import render
+from nerfstudio.scripts.eval import ComputePSNR
+from nerfstudio.utils.eval_utils import eval_setup
+
+from nerfstudio_ext.cli.condition import Condition
+from nerfstudio_ext.cli.data import Person
+from nerfstudio_ext.cli.export import ExportMesh
+from nerfstudio_ext.engine.checkpoints import relocate_run
+from nerfstudio_ext.engine.errors import InputError
+from tests.contract.registered import PEOPLE_METHODS
+from tests.contract.runs import SIDE, TEST_VIEWS, TRAIN_VIEWS, Run
+from tests.contract.test_commands import pictures
+from tests.contract.test_reload import change_checkpoint
+
+TINY = [name for name in PEOPLE_METHODS if name.endswith("-tiny")]
+POSE = [[0.0, 0.0, 1.0, 2.8], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+
+
+@pytest.fixture
+def run(name: str, device: str, trained: Callable[[str, str], Run]) -> Run:
+    return trained(name, device)
+
+
+@pytest.fixture
+def solid(run: Run, tmp_path: Path) -> Path:
+    """The run's config.yml, with everything in the hull of the masks opaque: two steps make nothing so."""
+    moved = Path(shutil.copytree(run.folder, tmp_path / "solid"))
+    change_checkpoint(moved, lambda state: state["_model.field.density_head.bias"].fill_(60.0))
+    return relocate_run(moved)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Photographs of somebody whom no run has seen."""
+    Person(tmp_path / "photos", number=1, views="0,1,3", cameras=4, size=2 * SIDE).main()
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("name", PEOPLE_METHODS)
+def test_render_dataset(run: Run, opened, device: str, tmp_path: Path) -> None:
+    render.DatasetRender(run.config_path, tmp_path, image_format="png").main()
+    names = {"rgb", "gt-rgb", "accumulation", "depth", "sources"}
+    assert {folder.name for folder in (tmp_path / "test").iterdir()} >= names
+    dataset = opened(run.name, device).datamanager.eval_dataset
+    source = [dataset.get_numpy_image(k) for k in range(TEST_VIEWS)]
+    assert np.array_equal(pictures(tmp_path / "test" / "gt-rgb"), np.stack(source))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_render_camera_path(run: Run, tmp_path: Path) -> None:
+    key = {"camera_to_world": [v for row in POSE for v in row], "fov": 46, "aspect": 1.0}
+    sizes = {"render_height": SIDE, "render_width": SIDE, "camera_type": "perspective"}
+    (tmp_path / "path.json").write_text(json.dumps({**sizes, "seconds": 1.0, "fps": 2, "camera_path": [key, key]}))
+    options = dict(camera_path_filename=tmp_path / "path.json", output_format="images", image_format="png")
+    render.RenderCameraPath(run.config_path, tmp_path / "clip.mp4", **options).main()
+    one, other = pictures(tmp_path / "clip")
+    assert np.array_equal(one, other) and one.shape == (SIDE, SIDE, 3)
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("kind", ["interpolate", "spiral"])
+def test_other_renders(run: Run, kind: str, tmp_path: Path) -> None:
+    if kind == "interpolate":
+        options = dict(interpolation_steps=2, output_format="images", image_format="png")
+        render.RenderInterpolated(run.config_path, tmp_path / "clip.mp4", **options).main()
+        assert len(pictures(tmp_path / "clip")) == 2 * (TEST_VIEWS - 1)
+    else:
+        render.SpiralRender(run.config_path, tmp_path / "clip.mp4", seconds=0.2, frame_rate=10).main()
+        assert (tmp_path / "clip.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_export_pointcloud(solid: Path, exporter: ModuleType, tmp_path: Path) -> None:
+    options = dict(num_points=200, remove_outliers=False, normal_method="open3d", save_world_frame=True)
+    exporter.ExportPointCloud(solid, tmp_path, **options).main()
+    cloud = trimesh.load(tmp_path / "point_cloud.ply")
+    assert len(cloud.vertices) >= 200 and np.abs(cloud.vertices).max() < 1.5
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_export_poisson(solid: Path, exporter: ModuleType, tmp_path: Path) -> None:
+    options = dict(num_points=600, remove_outliers=False, normal_method="open3d", texture_method="point_cloud")
+    exporter.ExportPoissonMesh(solid, tmp_path, **options).main()
+    assert len(trimesh.load(tmp_path / "poisson_mesh.ply").faces) > 20
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_export_tsdf(solid: Path, exporter: ModuleType, tmp_path: Path) -> None:
+    options = dict(resolution=[24, 24, 24], downscale_factor=1, batch_size=2, texture_method="tsdf")
+    exporter.ExportTSDFMesh(solid, tmp_path, **options).main()
+    assert (tmp_path / "tsdf_mesh.ply").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_mesh_is_a_person_in_metres(solid: Path, tmp_path: Path) -> None:
+    ExportMesh(solid, tmp_path / "mesh.ply", resolution=48).main()
+    low, high = trimesh.load(tmp_path / "mesh.ply").bounds
+    assert 1.2 < high[2] - low[2] < 2.4
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_people_to_test_with_stay_out_of_training(name: str, device: str, opened) -> None:
+    manager = opened(name, device).datamanager
+    assert len(manager.train_dataset) == TRAIN_VIEWS and len(manager.eval_dataset) == TEST_VIEWS
+    parts = [manager.dataparser.get_dataparser_outputs(split) for split in ("train", "test")]
+    of = [{index for index, _ in part.metadata["views"]} for part in parts]
+    assert not of[0] & of[1]
+    shown = {index for index, _ in manager.train_dataset.metadata["views"]}
+    assert shown <= of[1], "opened for rendering, the frames around the scene are of the person that is shown"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_photographs_make_a_run_like_any_other(
+    solid: Path, photos: Path, exporter: ModuleType, tmp_path: Path, monkeypatch
+) -> None:
+    """ns-eval, ns-render and ns-export on a derived run, from another directory."""
+    Condition(solid.parent, photos=photos, output=tmp_path / "derived", sources="0,2").main()
+    config = tmp_path / "derived" / "config.yml"
+    monkeypatch.chdir(tmp_path)
+    ComputePSNR(config, tmp_path / "scores.json").main()
+    assert json.loads((tmp_path / "scores.json").read_text())["results"]["mask_iou"] > 0.3
+    render.RenderInterpolated(config, tmp_path / "clip.mp4", pose_source="train", interpolation_steps=2).main()
+    assert (tmp_path / "clip.mp4").stat().st_size > 0
+    options = dict(num_points=200, remove_outliers=False, normal_method="open3d", save_world_frame=True)
+    exporter.ExportPointCloud(config, tmp_path / "cloud", **options).main()
+    _, pipeline, _, _ = eval_setup(config, test_mode="inference")
+    assert pipeline.model.shown == (0, (0, 2))
+    before = eval_setup(solid)[1]
+    for key, value in before.model.field.state_dict().items():
+        assert torch.equal(pipeline.model.field.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_wrong_conditions_are_refused(run: Run, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not empty"):
+        Condition(run.folder, photos=photos, output=photos).main()
+    with pytest.raises(InputError, match="two views at least"):
+        Condition(run.folder, photos=photos, output=tmp_path / "out", sources="1").main()
+    with pytest.raises(InputError, match="not a trained run"):
+        Condition(tmp_path / "none", photos=photos, output=tmp_path / "out").main()
+    assert not (tmp_path / "out").exists()
