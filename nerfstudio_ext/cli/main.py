@@ -28,6 +28,8 @@ COMMANDS: Dict[str, str] = {
     "export mesh": "nerfstudio_ext.cli.export:ExportMesh",
     "keypoints condition": "nerfstudio_ext.cli.condition:Condition",
     "keypoints weights": "nerfstudio_ext.cli.condition:Weights",
+    "keypoints icon-weights": "nerfstudio_ext.cli.reconstruct:IconWeights",
+    "keypoints reconstruct": "nerfstudio_ext.cli.reconstruct:Reconstruct",
     "list": "nerfstudio_ext.cli.listing:ListRegistered",
     "run relocate": "nerfstudio_ext.cli.runs:Relocate",
     "video compress": "nerfstudio_ext.cli.compress:Compress",

@@ -84,9 +84,9 @@ def _only_person(person: Bool[np.ndarray, "height width"], path: Path) -> Bool[n
     Raises:
         InputError: It is empty, or there are two people.
     """
-    from scipy.ndimage import label
+    from skimage.measure import label
 
-    parts, count = label(person, np.ones((3, 3)))
+    parts, count = label(person, return_num=True, connectivity=2)
     if count == 0:
         raise InputError(f"{path} shows no person: the mask is empty; it must be white where the person is.")
     areas = np.sort(np.bincount(parts.flat)[1:])[::-1]

@@ -100,7 +100,8 @@ class ProceduralScans:
         for view in range(self.options.views):
             one = camera[torch.tensor([view])]
             places = one.project(one.local(person.vertices[None]))[0]
-            seen, behind = caster.sides(*(x[0] for x in one.rays(self.options.size)), window(places, self.options.size))
+            origins, directions = one.rays(self.options.size)
+            seen, behind = caster.sides(origins[0], directions[0], window(places, self.options.size))
             rotation = one.world_to_camera[0, :, :3]
             parts.append([
                 *((side.rgb * 255).round().to(torch.uint8).T for side in (seen, behind)),
