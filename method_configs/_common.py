@@ -21,6 +21,7 @@ def trainer(
     steps_per_save: int = 1000,
     steps: Optional[int] = None,
     display_images: int = 1,
+    steps_per_eval_image: int = 500,
 ) -> ExtTrainerConfig:
     """Trainer with the suite's habits: viewer on loopback, evaluation figures in tensorboard."""
     return ExtTrainerConfig(
@@ -29,7 +30,7 @@ def trainer(
         max_num_iterations=steps,
         steps_per_save=steps_per_save,
         steps_per_eval_batch=0,
-        steps_per_eval_image=500,
+        steps_per_eval_image=steps_per_eval_image,
         pipeline=pipeline,
         optimizers=optimizers,
         logging=LoggingConfig(steps_per_log=50),

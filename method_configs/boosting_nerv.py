@@ -80,7 +80,9 @@ def _presets(
     ) -> MethodSpecification:
         pipeline = ExtPipelineConfig(datamanager=VideoDataManagerConfig(dataparser=parser), model=model)
         optimizers = {"field": warmup_cosine(optimizer, warmup)}
-        return MethodSpecification(trainer(method_name, epochs, pipeline, optimizers), description=text)
+        return MethodSpecification(
+            trainer(method_name, epochs, pipeline, optimizers, steps_per_eval_image=100), description=text
+        )
 
     paper = BoostingNeRVModelConfig(field=field, loss=loss)
     small = BoostingNeRVModelConfig(

@@ -16,6 +16,8 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+# Importing the host starts worker processes of torch's compiler; nothing here compiles.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Tiny networks gain nothing from more, and the suite shares its machine.
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 # A suite started in the background inherits an ignored Ctrl-C, and so would the commands that the tests interrupt.

@@ -1,6 +1,7 @@
 """`ns-ext demo`: a real clip from training to video with the commands that a user would type."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -157,6 +158,8 @@ def _run(command: List[str]) -> None:
     """Show a command, run it from this environment, and stop where it fails."""
     print(f"\n$ {shlex.join(command)}", flush=True)
     program = Path(sys.executable).with_name(command[0])
-    status = subprocess.call([str(program), *command[1:]])
+    # The host calls old torch functions, and starts a compiler's workers that nothing here uses.
+    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    status = subprocess.call([str(program), *command[1:]], env={**quiet, **os.environ})
     if status != 0:
         raise SystemExit(status)

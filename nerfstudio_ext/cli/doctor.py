@@ -91,6 +91,7 @@ def examine() -> Iterator[Finding]:
     yield _codecs()
     yield _lpips()
     yield from _extras()
+    yield from _cache()
 
 
 def _package(name: str) -> Finding:
@@ -156,6 +157,15 @@ def _lpips() -> Finding:
         return Finding("LPIPS weights", path.is_file(), str(path), gives, command)
     except (ImportError, OSError):
         return Finding("LPIPS weights", False, "", gives, command)
+
+
+def _cache() -> Iterator[Finding]:
+    try:
+        from nerfstudio_ext.engine.host import cache_dir
+    except (ImportError, OSError):  # no torch: said above
+        return
+    size = sum(path.lstat().st_size for path in cache_dir().rglob("*"))
+    yield Finding("cache folder", True, f"{cache_dir()}: {size / 1e9:.2f} GB, made again where it is deleted")
 
 
 def _extras() -> Iterator[Finding]:

@@ -3,10 +3,12 @@
 import copy
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Iterator, List, Literal, Optional, Tuple, Type
 
@@ -36,9 +38,15 @@ class ExtTrainerConfig(TrainerConfig):
     """Return to the last good state with half the learning rate when the loss becomes NaN or infinite."""
 
     def set_experiment_name(self) -> None:
-        """Name the experiment after the data: a folder or, without its ending, a file."""
+        """Name the experiment after the data: a folder or, without its ending, a file.
+
+        Raises:
+            InputError: There is nothing at the data's path; said here, before anything is written.
+        """
         data = self.data or self.pipeline.datamanager.data
         data = data or getattr(getattr(self.pipeline.datamanager, "dataparser", None), "data", None)
+        if data is not None and not data.expanduser().exists():
+            raise InputError(f"There is no data at {data}: check the path that --data gives.")
         if self.experiment_name is None and data is not None:
             self.experiment_name = data.stem if data.is_file() else data.resolve().name
         super().set_experiment_name()
@@ -65,7 +73,9 @@ class ExtTrainer(Trainer):
             hint = "" if name.endswith("-tiny") else f" {name} has its paper's settings; {name}-tiny is made for a CPU."
             CONSOLE.print(f"No CUDA device here: training on the CPU.{hint}", soft_wrap=True)
             config.machine.device_type = "cpu"
-        super().__init__(config, local_rank, world_size)
+        with warnings.catch_warnings():  # the host makes its gradient scaler as torch did it before
+            warnings.simplefilter("ignore", FutureWarning)
+            super().__init__(config, local_rank, world_size)
         if self.device == "cpu" and self.use_grad_scaler:  # the host decides on it before it looks at the device
             self.use_grad_scaler = False
             self.grad_scaler = GradScaler(enabled=False)
@@ -83,6 +93,9 @@ class ExtTrainer(Trainer):
             super().setup(test_mode)
         except KeyboardInterrupt:
             self._leave_early()
+        except InputError:
+            self._forget_run()
+            raise
         if self.config.divergence_guard:
             self.guard = DivergenceGuard(self.pipeline.model, self.optimizers)
 
@@ -90,6 +103,9 @@ class ExtTrainer(Trainer):
         """Settle the number of steps, store what is now known in config.yml, and build optimizers and schedules."""
         total = self._total_steps = self._resolve_steps()
         self.config.max_num_iterations = total
+        # A short training, too, prints some lines; divisors of 100, so that they meet the steps that evaluate.
+        often = max(every for every in (1, 2, 5, 10, 25, 50) if every <= max(1, total // 8))
+        self.config.logging.steps_per_log = min(self.config.logging.steps_per_log, often)
         if comms.is_main_process():
             self.config.save_config()
         # Copies, so that the stored config keeps "the whole training" and not today's number.
@@ -207,6 +223,16 @@ class ExtTrainer(Trainer):
         if total < 1:
             raise InputError(f"Training needs at least one step, but --epochs or --max-num-iterations give {total}.")
         return total
+
+    def _forget_run(self) -> None:
+        """Remove the folder of a run that could not begin, and those above that it leaves empty."""
+        folder = self.config.get_base_dir()
+        known = ("config.yml", "dataparser_transforms.json")
+        if all(path.is_dir() or path.name in known for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                for above in (folder.parent, folder.parent.parent):
+                    above.rmdir()
 
     def _leave_early(self) -> None:
         """Save what has been trained, say how to go on, and exit as an interrupted program does."""

@@ -4,13 +4,14 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Dict, List, Literal, Mapping, Optional, Type, cast
+from typing import Any, Dict, List, Literal, Mapping, Optional, Tuple, Type, cast
 
 import torch
 import torch.distributed as dist
 import torchvision.utils as vutils
 from nerfstudio.models.base_model import Model
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils import writer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
@@ -118,6 +119,13 @@ class ExtPipeline(VanillaPipeline):
     def prepare_checkpoint(self) -> None:
         """Let the model bring up to date what a checkpoint must hold; called on the saving process just before."""
         self._call_hook("prepare_checkpoint")
+
+    def get_eval_image_metrics_and_images(self, step: int) -> Tuple[Dict[str, Any], Dict[str, torch.Tensor]]:
+        """Metrics and pictures of one held-out image; its PSNR shows in the terminal, too."""
+        metrics, images = super().get_eval_image_metrics_and_images(step)
+        if "psnr" in metrics:
+            writer.put_scalar(writer.EventName.CURR_TEST_PSNR, float(metrics["psnr"]), step)  # pyright: ignore[reportArgumentType]
+        return metrics, images
 
     @torch.no_grad()
     def get_average_image_metrics(

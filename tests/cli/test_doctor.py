@@ -112,3 +112,10 @@ def test_ffmpeg_on_path_or_carried_or_none(package, monkeypatch, tmp_path):
     (tmp_path / "ffmpeg").write_text("")
     (tmp_path / "ffmpeg").chmod(0o755)
     assert findings()["ffmpeg"].detail == str(tmp_path / "ffmpeg")
+
+
+def test_cache_folder_tells_its_size(package, tmp_path, monkeypatch):
+    monkeypatch.setenv("NERFSTUDIO_EXT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "frames").mkdir(parents=True)
+    (tmp_path / "cache" / "frames" / "clip.npy").write_bytes(bytes(30_000_000))
+    assert findings()["cache folder"].detail.startswith(f"{tmp_path / 'cache'}: 0.03 GB")

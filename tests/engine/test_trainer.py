@@ -46,6 +46,27 @@ class TestLength:
         with pytest.raises(InputError, match=message):
             toy_trainer(tmp_path, **changes)
 
+    def test_a_run_that_cannot_begin_leaves_nothing(self, tmp_path):
+        config = toy_config(tmp_path, epochs=0)
+        config.save_config()
+        trainer = config.setup()
+        with pytest.raises(InputError, match="at least one step"):
+            trainer.setup()
+        assert not list(tmp_path.iterdir())
+
+    def test_missing_data_is_told_before_anything_is_written(self, tmp_path):
+        config = toy_config(tmp_path, data=tmp_path / "nope.mp4")
+        with pytest.raises(InputError, match=r"no data at .*nope\.mp4"):
+            config.set_experiment_name()
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(("steps", "often"), [(5, 1), (200, 25), (100_000, 50)])
+    def test_short_trainings_print_more_often(self, tmp_path, steps, often):
+        config = toy_config(tmp_path, max_num_iterations=steps)
+        config.logging.steps_per_log = 50
+        config.setup().setup()
+        assert config.logging.steps_per_log == often
+
     def test_data_without_epochs(self, tmp_path, monkeypatch):
         trainer = toy_trainer(tmp_path)
         del trainer.pipeline.datamanager.steps_per_epoch

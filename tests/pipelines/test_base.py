@@ -150,6 +150,17 @@ class TestAverages:
 
 
 @pytest.mark.slow
+def test_psnr_of_a_held_out_image_reaches_the_terminal(tmp_path, monkeypatch):
+    from nerfstudio.utils import writer  # the host cannot import it first
+
+    pipeline = toy_pipeline(tmp_path)
+    monkeypatch.setattr(pipeline.model, "get_image_metrics_and_images", lambda outputs, batch: ({"psnr": 31.5}, {}))
+    monkeypatch.setattr(writer, "EVENT_STORAGE", [])
+    pipeline.get_eval_image_metrics_and_images(step=7)
+    shown = [(event["name"], event["event"], event["step"]) for event in writer.EVENT_STORAGE]
+    assert shown == [(writer.EventName.CURR_TEST_PSNR.value, 31.5, 7)]
+
+
 def test_two_processes_on_cpu_train_one_model(tmp_path):
     """Equal weights on both, one guarded NaN that only one of them saw, and one checkpoint that loads alone."""
     # The server imports nerfstudio once, and unlike this process has run nothing that a fork would break.

@@ -1,0 +1,48 @@
+"""The demo of a video method, its commands called in this process: starting six programs would take minutes."""
+
+import shlex
+import sys
+from importlib.metadata import entry_points
+from typing import List
+
+import pytest
+
+from nerfstudio_ext.cli import demo
+from nerfstudio_ext.engine.errors import InputError
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> List[str]:
+    """Run the demo's commands here; returns the programs as they come."""
+    programs = {point.name: point for point in entry_points(group="console_scripts")}
+    ran: List[str] = []
+
+    def run(command: List[str]) -> None:
+        ran.append(shlex.join(command))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", command)
+            try:
+                programs[command[0]].load()()
+            except SystemExit as end:
+                assert not end.code, f"{shlex.join(command)} ended with {end.code}"
+
+    monkeypatch.setattr(demo, "_run", run)
+    return ran
+
+
+def test_demo_ends_with_a_decoded_file(here, make_clip, tmp_path, capsys):
+    demo.Demo("hnerv-tiny", make_clip(frames=4), steps=4, compress_epochs=1, output_dir=tmp_path / "out").main()
+    assert [command.split()[0] for command in here] == ["ns-train", "ns-eval", *["ns-ext"] * 4]
+    printed = capsys.readouterr().out
+    renders = next((tmp_path / "out" / "clip" / "hnerv-tiny").glob("*/renders"))
+    for name in ("clip.mp4", "clip.png", "clip.bnrv", "clip_from_bnrv.mp4"):
+        assert (renders / name).stat().st_size > 0
+    assert "psnr" in printed and str(renders / "clip.png") in printed
+    size = next(line for line in printed.splitlines() if ".bnrv file" in line)
+    assert str((renders / "clip.bnrv").stat().st_size) in size and "dB" in size
+
+
+def test_unknown_method_is_refused(here):
+    with pytest.raises(InputError, match="no method nerf-of-tomorrow"):
+        demo.Demo("nerf-of-tomorrow").main()
+    assert not here
