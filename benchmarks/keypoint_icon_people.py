@@ -74,19 +74,19 @@ def main() -> None:
             found[name].append(scores(*shape, truth))
         own = found["ours"][-1]
         print(people.name(index), {name: round(100 * values[-1].chamfer, 2) for name, values in found.items()})
-        rows.append(Row(f"keypoint-icon/people/{people.name(index)}", "chamfer; baseline: silhouette hull",
+        rows.append(Row(f"keypoint-icon/person-{index - TRAIN}", "chamfer; baseline: silhouette hull",
                         round(100 * own.chamfer, 2), round(100 * found["silhouette hull"][-1].chamfer, 2), "cm", None,
                         1, None, None))  # fmt: skip
     measures = (
         ("chamfer", "chamfer", 100, "cm"),
-        ("point to surface", "completeness", 100, "cm"),
-        ("normal consistency", "normal_consistency", 1, ""),
+        ("p2s", "completeness", 100, "cm"),
+        ("normal-consistency", "normal_consistency", 1, ""),
     )
     for name in ("silhouette hull", "naked body"):
         for what, key, factor, unit in measures:
             own, other = (np.array([getattr(s, key) for s in found[n]]) * factor for n in ("ours", name))
             gated = name == "silhouette hull" and key == "chamfer"
-            claim = f"keypoint-icon/people/{name.replace(' ', '-')}-{key}"
+            claim = f"keypoint-icon/{name.replace(' ', '-')}-{what}"
             text = f"{what}, mean of {len(own)} unseen people; baseline: {name}"
             means = (round(float(own.mean()), 3), round(float(other.mean()), 3))
             better = bool(own.mean() < other.mean()) if gated else None

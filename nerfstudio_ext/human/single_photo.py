@@ -86,7 +86,8 @@ def _only_person(person: Bool[np.ndarray, "height width"], path: Path) -> Bool[n
     """
     from skimage.measure import label
 
-    parts, count = label(person, return_num=True, connectivity=2)
+    parts = np.asarray(label(person, connectivity=2))
+    count = int(parts.max())
     if count == 0:
         raise InputError(f"{path} shows no person: the mask is empty; it must be white where the person is.")
     areas = np.sort(np.bincount(parts.flat)[1:])[::-1]
