@@ -102,6 +102,24 @@ def trainer_for(preset: str, data: Path, seed: int, steps: int, edit: Callable[[
     return trainer
 
 
+def fitted(
+    preset: str, data: Path, seed: int, epochs: int, edit: Callable[[Any], None], device: str = "cpu"
+) -> Trainer:
+    """A preset trained to its end, ready to be evaluated."""
+
+    def whole(config: Any) -> None:
+        edit(config)
+        config.epochs, config.max_num_iterations = epochs, None
+
+    trainer = trainer_for(preset, data, seed, 1, whole, device)
+    for step in range(trainer.config.max_num_iterations):
+        trainer.pipeline.train()
+        trainer.train_iteration(step)
+    trainer.pipeline.eval()
+    trainer.pipeline.model.prepare_eval()
+    return trainer
+
+
 @torch.no_grad()
 def clip_psnr(trainer: Trainer) -> float:
     """PSNR in dB of every frame as the stored video would decode it, averaged."""
@@ -168,6 +186,22 @@ def interleaved_seconds(
             if repeat >= warm_up:
                 times[name].append(seconds)
     return times
+
+
+def mean_row(
+    claim: str,
+    what: str,
+    values: Sequence[float],
+    baseline: Optional[Sequence[float]],
+    unit: str = "dB",
+    gate: Optional[str] = None,
+    passed: Optional[bool] = None,
+) -> Row:
+    """Row of means over seeds; the spread is that of the differences where the baseline has as many seeds."""
+    differences = np.subtract(values, baseline) if baseline is not None and len(baseline) == len(values) else values
+    base = None if baseline is None else round(float(np.mean(baseline)), 2)
+    value = round(float(np.mean(values)), 2)
+    return Row(claim, what, value, base, unit, spread(list(differences)), len(values), gate, passed)
 
 
 def spread(values: Sequence[float]) -> Optional[float]:

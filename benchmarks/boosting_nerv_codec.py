@@ -1,24 +1,29 @@
 """Does the codec hold what it promises? Bunny at 320x180: consistent entropy minimisation against post-training
-quantisation (claim 8), estimated against real rate (9), lossless coding (10), portable time codes (13).
+quantisation and HNeRV's own way (claim 8), estimated against real rate (9), lossless coding (10), portable time codes
+(13), and how many frames a second come out of a file.
 
 Run from the repository's root:  python -m benchmarks.boosting_nerv_codec
 Each training is kept in benchmarks/runs as it ends; a stopped benchmark goes on where it was.
 """
 
 import argparse
+import copy
+import heapq
 import math
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from benchmarks._harness import ROOT, Row, bunny, cached, spread, trainer_for, write_rows
+from benchmarks._harness import ROOT, Row, bunny, cached, settings_of, spread, trainer_for, write_rows
 from nerfstudio_ext.cli.compress import LEARNING_RATE, RATE_LOSS_MULT, SCALE_LEARNING_RATE
 from nerfstudio_ext.engine.metrics import psnr
 from nerfstudio_ext.engine.schedulers import WarmupCosineSchedulerConfig
@@ -28,6 +33,10 @@ from nerfstudio_ext.video.quantization import CompressionConfig
 PRESET, BUDGET = "hnerv_boost_tiny", 199_305
 """The setting of the representation benchmark: the card's reference network."""
 BITS = (8, 6, 5, 4)
+WEIGHT_BITS, EMBEDDING_BITS, MOST_SCALES = 8, 6, 0.02
+"""HNeRV's published way of storing: bits, and how many scales per number a tensor may have."""
+TIMED_PASSES = 3
+"""Passes over a file's frames that are timed."""
 FRESH = """
 import sys, numpy as np, nerfstudio_ext.video
 video = nerfstudio_ext.video.open(sys.argv[1])
@@ -47,12 +56,19 @@ class Setting:
     """Epochs of the second stage, and of as much plain training."""
 
 
-def trained(setting: Setting, seed: int, epochs: int, state: Any = None, compress: bool = False) -> Any:
+def edit_first(config: Any, frames: int, budget: int = BUDGET) -> None:
+    """Clip and size."""
+    config.pipeline.datamanager.dataparser.last_frame = frames - 1
+    config.pipeline.model.target_params = budget
+
+
+def trained(
+    setting: Setting, seed: int, epochs: int, state: Any = None, compress: bool = False, budget: int = BUDGET
+) -> Any:
     """Model after a training; with the state of a first stage, its continuation at the second stage's rate."""
 
     def edit(config: Any) -> None:
-        config.pipeline.datamanager.dataparser.last_frame = setting.frames - 1
-        config.pipeline.model.target_params = BUDGET
+        edit_first(config, setting.frames, budget)
         if state is not None:
             optimizer, schedule = config.optimizers["field"]["optimizer"], WarmupCosineSchedulerConfig(warmup=0.0)
             config.optimizers = {"field": {"optimizer": replace(optimizer, lr=LEARNING_RATE), "scheduler": schedule}}
@@ -81,7 +97,80 @@ def point(model: Any, bits: Any = None) -> Dict[str, float]:
     return {"bytes": video.num_bytes, "bpp": video.bpp, "psnr": clip_psnr(video, model.frames)}
 
 
-def measure(setting: Setting, seed: int) -> Dict[str, Any]:
+def published_route(model: Any) -> Dict[str, float]:
+    """HNeRV's own way: even steps from least to greatest, of a tensor or of each of its channels, whichever is nearer;
+    one Huffman code for all symbols. As published its table is not counted, and minima and scales are, at 16 bits."""
+    decoder = copy.deepcopy(model.field)
+    symbols, side_bits = [], 0
+    for tensor in decoder.decoder_parameters().values():
+        codes, values, num_scales = even_steps(tensor.data, WEIGHT_BITS)
+        tensor.data.copy_(values)
+        symbols.append(codes)
+        side_bits += 32 * num_scales
+    codes, embeddings, num_scales = even_steps(model.embeddings, EMBEDDING_BITS)
+    symbols.append(codes)
+    counts = np.unique(torch.cat(symbols).numpy(), return_counts=True)[1]
+    frames = []
+    for k in range(len(model.frames)):
+        with torch.no_grad():
+            shown = decoder.decode(torch.tensor([k]), embeddings[k : k + 1])
+        target = model.frames.batch([k], "cpu")
+        frames.append(float(psnr((255 * shown).round() / 255, target)))
+    num_bytes = (huffman_bits(counts.tolist()) + side_bits + 32 * num_scales) / 8
+    return {"bytes": num_bytes, "psnr": float(np.mean(frames))}
+
+
+def even_steps(tensor: Tensor, bits: int) -> Tuple[Tensor, Tensor, int]:
+    """Codes (flat), values and number of scales of a tensor in even steps from its least to its greatest number."""
+    ways = []
+    for axes in (None, tuple(range(1, tensor.dim()))):
+        num_scales = 1 if axes is None else len(tensor)
+        if axes is not None and (not axes or num_scales > MOST_SCALES * tensor.numel()):
+            continue
+        least = (tensor.amin() if axes is None else tensor.amin(axes, keepdim=True)).half().float()
+        most = tensor.amax() if axes is None else tensor.amax(axes, keepdim=True)
+        scale = ((most - least) / (2**bits - 1)).clamp_min(1e-6).half().float()
+        codes = ((tensor - least) / scale).round()
+        values = codes * scale + least
+        ways.append((float((values - tensor).abs().mean()), codes.reshape(-1).int(), values, num_scales))
+    return min(ways, key=lambda way: way[0])[1:]
+
+
+def huffman_bits(counts: List[int]) -> int:
+    """Length of a text in its own Huffman code: every merge lengthens all symbols beneath it by one bit."""
+    heap, total = list(counts), 0
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        merged = heapq.heappop(heap) + heapq.heappop(heap)
+        total += merged
+        heapq.heappush(heap, merged)
+    return total
+
+
+def decode_speed(setting: Setting) -> Dict[str, float]:
+    """Frames per second out of a file: two at once by the clock, and by one core's own time. What is in the numbers
+    changes nothing, so the network is hardly trained."""
+    trainer = trainer_for(PRESET, bunny(), 0, 1, partial(edit_first, frames=setting.frames), "cpu")
+    trainer.train_iteration(0)
+    trainer.pipeline.model.eval().prepare_eval()
+    video = StoredVideo(encode_model(trainer.pipeline.model, PRESET, 8))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    clock, core = [], []
+    for _ in range(1 + TIMED_PASSES):
+        start = time.perf_counter()
+        for _frame in video.stream(2):
+            pass
+        clock.append(len(video) / (time.perf_counter() - start))
+        start = time.process_time()
+        for k in range(len(video)):
+            _ = video[k]
+        core.append(len(video) / (time.process_time() - start))
+    torch.set_num_threads(threads)
+    return {"clock": float(np.median(clock[1:])), "core": float(np.median(core[1:]))}
+
+
+def measure(setting: Setting, seed: int, folder: Optional[Path] = None) -> Dict[str, Any]:
     """Everything about one seed."""
     first = trained(setting, seed, setting.first)
     state = first.state_dict()
@@ -91,16 +180,16 @@ def measure(setting: Setting, seed: int) -> Dict[str, Any]:
         "first": {str(bits): point(first, bits) for bits in BITS},
         "longer": {str(bits): point(longer, bits) for bits in BITS},
         "cem": point(model),
+        "published": {"first": published_route(first), "longer": published_route(longer)},
     }
     result["estimate_bytes"] = model.get_run_metrics()["bpp"] * model._num_pixels / 8
     data = encode_model(model, PRESET)
     video = StoredVideo(data)
     result["payload_bytes"] = video.payload_bytes
     result.update(fresh_process(data, video), **naive_times(video))
-    start = time.perf_counter()
-    for k in range(len(video)):
-        _ = video[k]
-    result["decode_fps"] = len(video) / (time.perf_counter() - start)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"bunny-{seed}.bnrv").write_bytes(data)
     return result
 
 
@@ -133,8 +222,8 @@ def naive_times(video: StoredVideo) -> Dict[str, float]:
     return {"naive_psnr": float(np.mean(values)), "naive_code_difference": difference}
 
 
-def rows_of(results: List[Dict[str, Any]]) -> List[Row]:
-    """Result rows over all seeds."""
+def rows_of(results: List[Dict[str, Any]], speed: Dict[str, float]) -> List[Row]:
+    """Result rows over all seeds, and of the decoding speed."""
 
     def row(number: str, what: str, values: List[float], baseline: Any, unit: str, gate: Any, passed: Any) -> Row:
         value = float(np.mean(values))
@@ -156,6 +245,13 @@ def rows_of(results: List[Dict[str, Any]]) -> List[Row]:
             rows.append(
                 row("8", f"{label}: PSNR", gain, [r[stage][str(bits)]["psnr"] for r in results], "dB", None, None)
             )
+    for stage, what in (("first", "as it was"), ("longer", "after as much more training")):
+        base = [r["published"][stage] for r in results]
+        saved = [100 * (1 - r["cem"]["bytes"] / b["bytes"]) for r, b in zip(results, base)]
+        gain = [r["cem"]["psnr"] - b["psnr"] for r, b in zip(results, base)]
+        label = f"CEM against HNeRV's own storage (8 and 6 bits, Huffman) {what}"
+        rows.append(row("8", f"{label}: bytes saved", saved, None, "%", None, None))
+        rows.append(row("8", f"{label}: PSNR", gain, [b["psnr"] for b in base], "dB", None, None))
     rows.append(row("8", "CEM file: PSNR", [r["cem"]["psnr"] for r in results], None, "dB", None, None))
     rows.append(row("8", "CEM file: rate", [r["cem"]["bpp"] for r in results], None, "bits/pixel", None, None))
     off = [100 * (r["payload_bytes"] / r["estimate_bytes"] - 1) for r in results]
@@ -171,10 +267,11 @@ def rows_of(results: List[Dict[str, Any]]) -> List[Row]:
     rows.append(
         row("13", "frames with float32 time codes, against ours", naive, None, "dB", "< 40", bool(np.mean(naive) < 40))
     )
-    fps = [r["decode_fps"] for r in results]
-    rows.append(
-        row("speed/decode-file", "frames decoded from the file", fps, None, "frames/s", ">= 25", min(fps) >= 25)
-    )
+    what = "frames decoded from the file, two at once"
+    clock, core = [speed["clock"]], [speed["core"]]
+    rows.append(row("speed/decode-file", what, clock, None, "frames/s", ">= 25", clock[0] >= 25))
+    what = "frames decoded from the file in a second of one core's time"
+    rows.append(row("speed/decode-file-core", what, core, None, "frames/s", None, None))
     return rows
 
 
@@ -184,14 +281,16 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--first", type=int, default=40, help="epochs of the first stage")
     parser.add_argument("--second", type=int, default=20, help="epochs of the second stage")
+    parser.add_argument("--files", type=Path, help="a folder to keep the compressed files in")
     arguments = parser.parse_args()
     setting = Setting(arguments.frames, arguments.first, arguments.second)
     kept = ROOT / "benchmarks" / "runs" / "codec.json"
+    settings = settings_of(PRESET, partial(edit_first, frames=setting.frames))
     results = [
-        cached(kept, f"{setting} {seed}", lambda seed=seed: measure(setting, seed))
+        cached(kept, f"{setting} {seed}", partial(measure, setting, seed, arguments.files), settings)
         for seed in range(1, arguments.seeds + 1)
     ]
-    for row in (rows := rows_of(results)):
+    for row in (rows := rows_of(results, decode_speed(setting))):
         print(f"{row.claim:36s} {row.what:75s} {row.value:9.3f} {row.unit} {'' if row.passed is None else row.passed}")
     print(write_rows("boosting_nerv_codec", rows))
 

@@ -1,14 +1,39 @@
-"""What the dataparsers share: which views train, the frame that surface methods work in, cameras of drawn scenes."""
+"""What the dataparsers share: which views train, pictures and masks, the frame of surface methods, drawn cameras."""
 
 from dataclasses import dataclass
-from typing import List, Literal, Optional, Tuple
+from pathlib import Path
+from typing import List, Literal, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig, DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+from PIL import Image
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+MASKS_CHECKED = 8
+"""Masks that are opened to tell white objects from black ones."""
+
+
+@dataclass
+class ObjectDataParserConfig(DataParserConfig):
+    """A folder of pictures around one object."""
+
+    data: Optional[Path] = None
+    """The folder."""
+    train_views: Optional[str] = None
+    """Views to train on, as indices with commas (3,17,40), counted over the sorted pictures."""
+    num_views: Optional[int] = None
+    """How many views to train on; all others are held out. Neither given: every 8th is held out."""
+    pick: Literal["even", "farthest"] = "farthest"
+    """How num-views chooses: evenly over the indices, or far from one another."""
+    max_test_views: Optional[int] = None
+    """Most views to evaluate on; none: all that are held out."""
 
 
 @dataclass
@@ -21,7 +46,7 @@ class ViewSplit:
 
 def split_views(
     positions: Float[Tensor, "views 3"],
-    train_views: Optional[str],
+    train_views: Union[str, Sequence[int], None],
     num_views: Optional[int],
     pick: Literal["even", "farthest"],
     max_test_views: Optional[int],
@@ -31,7 +56,7 @@ def split_views(
 
     Args:
         positions: Camera centres.
-        train_views: Comma-separated indices, counted from 0; overrides `num_views`.
+        train_views: Indices counted from 0, as text with commas or as numbers; overrides `num_views`.
         num_views: How many views to choose; none: every 8th is held out and the others train.
         pick: ``even`` over the indices, or ``farthest``: one after the other, each far from those chosen before.
         max_test_views: Most held-out views to keep; none: all.
@@ -41,8 +66,10 @@ def split_views(
         InputError: An index is out of range, twice there or no number; or no view is left to test.
     """
     count = len(positions)
-    if train_views is not None:
+    if isinstance(train_views, str):
         train = _parse_views(train_views, count, source)
+    elif train_views is not None:
+        train = list(train_views)
     elif num_views is not None:
         if not 1 <= num_views < count:
             raise InputError(
@@ -84,6 +111,89 @@ def _farthest(positions: Float[Tensor, "views 3"], number: int) -> List[int]:
         chosen.append(int(distance.argmax()))
         distance = torch.minimum(distance, (positions - positions[chosen[-1]]).norm(dim=-1))
     return chosen
+
+
+def pictures_in(folder: Path, layout: str) -> List[Path]:
+    """Pictures of a folder in the order of their names.
+
+    Raises:
+        InputError: There is none; `layout` says what the data then is not.
+    """
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in ENDINGS)
+    if not paths:
+        raise InputError(f"{folder} holds no pictures ({', '.join(ENDINGS)}): the data is not in {layout} layout.")
+    return paths
+
+
+def picture_size(images: List[Path]) -> Tuple[int, int]:
+    """Width and height that all pictures have.
+
+    Raises:
+        InputError: They differ.
+    """
+    size = Image.open(images[0]).size
+    for image in images:
+        if Image.open(image).size != size:
+            raise InputError(f"{image} is not {size[0]}x{size[1]} as {images[0].name} is: give pictures of one size.")
+    return size
+
+
+def foreground_masks(folder: Path, images: List[Path], layout: str) -> Optional[List[Path]]:
+    """Masks, white for the object, in the order of their pictures; None where the folder is missing.
+
+    Raises:
+        InputError: Their number is not that of the pictures, or they look inverted.
+    """
+    if not folder.is_dir():
+        return None
+    masks = pictures_in(folder, layout)
+    if len(masks) != len(images):
+        raise InputError(f"{folder} holds {len(masks)} masks for {len(images)} pictures: one each is needed.")
+    looked_at = masks[:: -(-len(masks) // MASKS_CHECKED)]
+    share = float(np.mean([(np.asarray(Image.open(path).convert("L")) > 127).mean() for path in looked_at]))
+    if not 0.001 < share < 0.95:
+        raise InputError(
+            f"The masks in {folder} call {share:.0%} of all pixels object: white must be the object; invert them, or "
+            "remove the folder to train without."
+        )
+    return masks
+
+
+def object_outputs(
+    images: List[Path],
+    masks: Optional[List[Path]],
+    poses: Float[Tensor, "views 3 4"],
+    intrinsics: Float[Tensor, "views 4"],
+    size: Tuple[int, int],
+    chosen: List[int],
+) -> DataparserOutputs:
+    """The chosen views as nerfstudio has them; `metadata["fg_mask_filenames"]` lists their masks where there are any.
+
+    Args:
+        images: All pictures.
+        masks: All masks.
+        poses: Camera to world, OpenGL axes.
+        intrinsics: fx, fy, cx, cy in pixels, pixel centres at one half.
+        size: Width and height in pixels.
+        chosen: Indices of the views to keep.
+    """
+    fx, fy, cx, cy = intrinsics[chosen].float().split(1, dim=1)
+    cameras = Cameras(
+        camera_to_worlds=poses[chosen].float(),
+        fx=fx,
+        fy=fy,
+        cx=cx,
+        cy=cy,
+        width=size[0],
+        height=size[1],
+        camera_type=CameraType.PERSPECTIVE,
+    )
+    return DataparserOutputs(
+        image_filenames=[images[k] for k in chosen],
+        cameras=cameras,
+        scene_box=SceneBox(aabb=torch.tensor([[-1.5, -1.5, -1.5], [1.5, 1.5, 1.5]])),
+        metadata={} if masks is None else {"fg_mask_filenames": [masks[k] for k in chosen]},
+    )
 
 
 def meeting_point(

@@ -6,115 +6,89 @@ same for all views, takes the normalised frame to the world: x_world = scale_mat
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Literal, Optional, Tuple, Type
+from typing import Dict, List, Optional, Tuple, Type
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from nerfstudio.cameras.cameras import Cameras, CameraType
-from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
-from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOutputs
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
-from PIL import Image
 
-from dataparsers._common import split_views
+from dataparsers._common import (
+    ObjectDataParserConfig,
+    foreground_masks,
+    object_outputs,
+    picture_size,
+    pictures_in,
+    split_views,
+)
+from dataparsers._view_lists import published_views
 from nerfstudio_ext.engine.errors import InputError
 
-ENDINGS = (".png", ".jpg", ".jpeg")
 MAX_SKEW = 0.1
 """Skew in pixels above which dropping it (nerfstudio's cameras have none) is worth a word."""
 
 
 @dataclass
-class IdrDataParserConfig(DataParserConfig):
-    """A folder in IDR layout."""
+class IdrDataParserConfig(ObjectDataParserConfig):
+    """A folder in IDR layout, which holds image/ and the camera file."""
 
     _target: Type = field(default_factory=lambda: IdrDataParser)
-    data: Optional[Path] = None
-    """Folder that holds image/ and the camera file."""
     camera_file: str = "cameras.npz"
     """Name of the camera file."""
-    train_views: Optional[str] = None
-    """Views to train on, as indices with commas (3,17,40), counted over the sorted pictures."""
-    num_views: Optional[int] = None
-    """How many views to train on; all others are held out. Neither given: every 8th is held out."""
-    pick: Literal["even", "farthest"] = "farthest"
-    """How num-views chooses: evenly over the indices, or far from one another."""
-    max_test_views: Optional[int] = None
-    """Most views to evaluate on; none: all that are held out."""
+    official_views: Optional[int] = None
+    """Train on the published list of this many views (3, 8 or 32) of the DTU, BlendedMVS or H3DS scan that the folder
+    is named after."""
 
 
 @dataclass
 class IdrDataParser(DataParser):
-    """Normalised by scale_mat; `metadata["fg_mask_filenames"]` lists masks where the folder has them."""
+    """Normalised by scale_mat."""
 
     config: IdrDataParserConfig
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
-        folder = self.config.data
-        if folder is None:
+        config = self.config
+        if config.data is None:
             raise InputError("idr-data reads a folder: give --data.")
-        images = _listed(Path(folder).expanduser() / "image")
-        masks = self._masks(Path(folder).expanduser(), len(images))
-        numbers, world, scale = self._matrices(Path(folder).expanduser() / self.config.camera_file, images)
-        size = Image.open(images[0]).size
+        folder = Path(config.data).expanduser()
+        images = pictures_in(folder / "image", "IDR")
+        masks = foreground_masks(folder / "mask", images, "IDR")
+        numbers, world, scale = self._matrices(folder / config.camera_file, images)
+        size = picture_size(images)
         intrinsics, poses = [], []
-        for k, image in enumerate(images):
-            if Image.open(image).size != size:
-                raise InputError(
-                    f"{image} is not {size[0]}x{size[1]} as {images[0].name} is: give pictures of one size."
-                )
-            calibration, pose = decompose(world[k] @ scale, f"world_mat_{numbers[k]} of {self.config.camera_file}")
+        for number, matrix in zip(numbers, world):
+            calibration, pose = decompose(matrix @ scale, f"world_mat_{number} of {config.camera_file}")
             if abs(calibration[0, 1]) > MAX_SKEW:
-                CONSOLE.print(f"Camera {numbers[k]} has a skew of {calibration[0, 1]:.2f} pixels, which is dropped.")
-            intrinsics.append(calibration)
+                CONSOLE.print(f"Camera {number} has a skew of {calibration[0, 1]:.2f} pixels, which is dropped.")
+            # These files put pixel centres at integers, nerfstudio at one half.
+            centre = calibration[:2, 2] + 0.5
+            intrinsics.append([calibration[0, 0], calibration[1, 1], *centre])
             poses.append(pose)
-        poses = torch.tensor(np.stack(poses), dtype=torch.float32)
+        poses = torch.tensor(np.stack(poses))
         views = split_views(
             poses[:, :, 3],
-            self.config.train_views,
-            self.config.num_views,
-            self.config.pick,
-            self.config.max_test_views,
-            str(folder),
+            config.train_views if config.official_views is None else self._published(folder, len(images)),
+            config.num_views,
+            config.pick,
+            config.max_test_views,
+            str(config.data),
         )
         chosen = views.train if split == "train" else views.test
-        cameras = Cameras(
-            camera_to_worlds=poses[chosen],
-            fx=torch.tensor([[float(intrinsics[k][0, 0])] for k in chosen]),
-            fy=torch.tensor([[float(intrinsics[k][1, 1])] for k in chosen]),
-            # These files put pixel centres at integers, nerfstudio at one half.
-            cx=torch.tensor([[float(intrinsics[k][0, 2]) + 0.5] for k in chosen]),
-            cy=torch.tensor([[float(intrinsics[k][1, 2]) + 0.5] for k in chosen]),
-            width=size[0],
-            height=size[1],
-            camera_type=CameraType.PERSPECTIVE,
-        )
-        metadata = {} if masks is None else {"fg_mask_filenames": [masks[k] for k in chosen]}
-        return DataparserOutputs(
-            image_filenames=[images[k] for k in chosen],
-            cameras=cameras,
-            scene_box=SceneBox(aabb=torch.tensor([[-1.5, -1.5, -1.5], [1.5, 1.5, 1.5]])),
-            metadata=metadata,
-            # x_normalised = 1/s (x_world - t), for scale_mat = [s I | t]
-            dataparser_transform=torch.cat([torch.eye(3), -torch.tensor(scale[:3, 3:], dtype=torch.float32)], dim=1),
-            dataparser_scale=float(1 / scale[0, 0]),
-        )
+        outputs = object_outputs(images, masks, poses, torch.tensor(np.array(intrinsics)), size, chosen)
+        # x_normalised = 1/s (x_world - t), for scale_mat = [s I | t]
+        shift = torch.tensor(-scale[:3, 3:], dtype=torch.float32)
+        outputs.dataparser_transform = torch.cat([torch.eye(3), shift], dim=1)
+        outputs.dataparser_scale = float(1 / scale[0, 0])
+        return outputs
 
-    def _masks(self, folder: Path, count: int) -> Optional[List[Path]]:
-        if not (folder / "mask").is_dir():
-            return None
-        masks = _listed(folder / "mask")
-        if len(masks) != count:
-            raise InputError(f"{folder / 'mask'} holds {len(masks)} masks for {count} pictures: one each is needed.")
-        share = float(np.mean([np.asarray(Image.open(path).convert("L")) > 127 for path in masks]))
-        if not 0.001 < share < 0.95:
-            raise InputError(
-                f"The masks in {folder / 'mask'} call {share:.0%} of all pixels object: white must be the object; "
-                "invert them, or remove the folder to train without."
-            )
-        return masks
+    def _published(self, folder: Path, count: int) -> List[int]:
+        config = self.config
+        if config.train_views is not None or config.num_views is not None:
+            raise InputError("--official-views, --train-views and --num-views each choose the views: give one of them.")
+        assert config.official_views is not None
+        return published_views(folder.resolve().name, config.official_views, count)
 
     def _matrices(
         self, path: Path, images: List[Path]
@@ -175,13 +149,6 @@ def decompose(
     centre = -np.linalg.solve(left, projection[:3, 3])
     pose = np.concatenate([rotation.T * [1.0, -1.0, -1.0], centre[:, None]], axis=1)
     return calibration / calibration[2, 2], pose
-
-
-def _listed(folder: Path) -> List[Path]:
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in ENDINGS)
-    if not paths:
-        raise InputError(f"{folder} holds no pictures ({', '.join(ENDINGS)}): the data is not in IDR layout.")
-    return paths
 
 
 idr_data = DataParserSpecification(

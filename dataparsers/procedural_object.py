@@ -2,21 +2,21 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Optional, Type
+from typing import Optional, Type
 
 import torch
-from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from dataparsers._common import split_views, square_cameras
+from dataparsers._common import ObjectDataParserConfig, split_views, square_cameras
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
 from nerfstudio_ext.procedural.rigs import RigName
 
 
 @dataclass
-class ProceduralObjectDataParserConfig(DataParserConfig):
+class ProceduralObjectDataParserConfig(ObjectDataParserConfig):
     """An object with exact pictures, masks, depth and normals."""
 
     _target: Type = field(default_factory=lambda: ProceduralObjectDataParser)
@@ -36,12 +36,8 @@ class ProceduralObjectDataParserConfig(DataParserConfig):
     """Draw a coloured background far away; otherwise it is white."""
     seed: int = 0
     """Decides the background."""
-    train_views: Optional[str] = None
-    """Views to train on, as indices with commas (3,17,40); none: as many as num-views says."""
     num_views: Optional[int] = 6
     """How many views to train on; all others are held out."""
-    pick: Literal["even", "farthest"] = "farthest"
-    """How num-views chooses: evenly over the indices, or far from one another."""
     max_test_views: Optional[int] = 8
     """Most views to evaluate on, evenly chosen among those held out."""
 

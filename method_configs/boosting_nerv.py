@@ -167,3 +167,14 @@ hnerv_boost, hnerv_boost_tiny = _presets(
     tiny_rate=6e-3,
     warmup=0.1,
 )
+hnerv_boost_interp, hnerv_boost_interp_tiny = _presets(
+    "hnerv-boost-interp",
+    "HNeRV-Boost with slowly varying time codes, which show times between frames.",
+    replace(hnerv_boost_field, frequency_base=1.05),
+    dict(lower_width=8),
+    1.26e5,
+    "high-frequency",
+    AdanOptimizerConfig(lr=1e-3),
+    tiny_rate=2e-3,
+    warmup=0.1,
+)

@@ -23,7 +23,7 @@ tiny_field = NeuralBodyFieldConfig(
     direction_octaves=1,
 )
 neural_body_tiny_model = NeuralBodyModelConfig(
-    field=tiny_field, voxel_size=0.02, reach=2, num_samples=48, mask_loss_mult=0.05
+    field=tiny_field, voxel_size=0.02, reach=2, num_samples=48, mask_loss_mult=0.05, eval_num_rays_per_chunk=32768
 )
 
 

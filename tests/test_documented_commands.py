@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 from typing import List, Tuple
+from unittest import mock
 
 import pytest
 import tyro
@@ -34,16 +35,22 @@ def parse(line: str) -> None:
         tyro.cli(AnnotatedBaseConfigUnion, args=arguments)
     else:
         from nerfstudio.scripts import eval as scoring
-        from nerfstudio.scripts import exporter, render
+        from nerfstudio.scripts import exporter, process_data, render
         from nerfstudio.scripts.viewer.run_viewer import RunViewer
+        from nerfstudio.utils import install_checks
 
         programs = {
             "ns-eval": scoring.ComputePSNR,
             "ns-render": render.Commands,
             "ns-export": exporter.Commands,
+            "ns-process-data": process_data.Commands,
             "ns-viewer": RunViewer,
         }
-        tyro.cli(programs[program], args=arguments)
+        # ns-process-data looks for COLMAP and ffmpeg as soon as its arguments are read.
+        with mock.patch.multiple(
+            install_checks, check_ffmpeg_installed=mock.DEFAULT, check_colmap_installed=mock.DEFAULT
+        ):
+            tyro.cli(programs[program], args=arguments)
 
 
 CASES: List[Tuple[str, str]] = [(page.name, line) for page in PAGES for line in documented(page)]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Iterator, Optional
+from typing import Annotated, Optional
 
 import tyro
 
@@ -47,6 +47,9 @@ class Decode:
     """Video to write (.mp4, .mov or .mkv), or a folder for numbered pictures (PNG)."""
     keep_audio: Optional[Path] = None
     """Source file whose sound the written video gets."""
+    fps: Optional[float] = None
+    """Frames per second of the written video; none: the file's. Files with smooth time codes (hnerv-boost-interp) show
+    pictures between the frames, others play faster or slower."""
 
     def main(self) -> None:
         import torch
@@ -56,31 +59,35 @@ class Decode:
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.export.audio import add_audio
         from nerfstudio_ext.export.video import VIDEO_SUFFIXES, write_video
-        from nerfstudio_ext.models.stored_video import read_video
+        from nerfstudio_ext.models.stored_video import as_picture, read_video
 
         as_video = self.output.suffix.lower() in VIDEO_SUFFIXES
         if self.output.suffix and not as_video:
             raise InputError(f"{self.output} must end in one of {' '.join(VIDEO_SUFFIXES)}, or be a folder.")
         if self.keep_audio is not None and not as_video:
             raise InputError("--keep-audio needs a video to put the sound into, not a folder of pictures.")
+        if self.fps is not None and not self.fps > 0:
+            raise InputError(f"--fps {self.fps} must be positive.")
         video = read_video(self.video, "cuda" if torch.cuda.is_available() else "cpu")
 
-        def frames() -> Iterator:
-            for k in track(range(len(video)), "Decoding", transient=True):
-                yield video[k]
-
+        fps = self.fps or video.fps
+        frames, count = video.stream(), len(video)
+        if fps != video.fps and video.between_frames:
+            count = int((len(video) - 1) * fps / video.fps + 1e-6) + 1
+            frames = (as_picture(video.decode_between(k * video.fps / fps)) for k in range(count))
+        frames = track(frames, "Decoding", count, transient=True)
         if as_video:
-            write_video(frames(), self.output, video.fps)
+            write_video(frames, self.output, fps)
             if self.keep_audio is not None:
                 add_audio(self.output, self.keep_audio)
         else:
             try:
                 self.output.mkdir(parents=True, exist_ok=True)
-                for k, frame in enumerate(frames()):
+                for k, frame in enumerate(frames):
                     Image.fromarray(frame).save(self.output / f"frame_{k:05d}.png")
             except OSError as error:
                 raise InputError(f"{self.output} cannot be written ({error.strerror}): choose another place.") from None
-        print(f"{len(video)} frames of {video.clip.width}x{video.clip.height} at {video.fps:g} fps: {self.output}")
+        print(f"{count} frames of {video.clip.width}x{video.clip.height} at {fps:g} fps: {self.output}")
 
 
 @dataclass

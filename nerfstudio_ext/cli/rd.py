@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional, Tuple
+from typing import Annotated, List, Optional, Tuple
 
 import tyro
 
@@ -11,13 +11,26 @@ import tyro
 class RateDistortion:
     """Measure .bnrv files of a clip beside x264 and x265 on the same frames; writes a table and a picture.
 
-    The files are of several model sizes: train and compress one run per size first. Four or more give a BD-rate.
+    The files are of several model sizes: --sizes trains and compresses them one after the other, or give --files of
+    runs of your own. Four or more give a BD-rate. A series that was stopped goes on when the command is given again.
     """
 
     data: Annotated[Path, tyro.conf.Positional]
     """The source clip."""
     files: Tuple[Path, ...] = ()
     """.bnrv files of that clip."""
+    sizes: Tuple[int, ...] = ()
+    """Train these sizes, in stored numbers (decoder and embeddings), such as 100000 200000 400000 800000."""
+    method: str = "hnerv-boost-tiny"
+    """Preset that the sizes are trained with."""
+    epochs: Optional[int] = None
+    """Passes over the clip in the first stage; none: the preset's."""
+    compress_epochs: int = 100
+    """Passes over the clip in the second stage."""
+    bits: float = 4.0
+    """Bits per stored number that the second stage comes down to."""
+    ray: bool = False
+    """Train each size as a task of a Ray cluster (the local machine where there is none) instead of in sequence."""
     first_frame: int = 0
     """First frame used, as in training."""
     last_frame: Optional[int] = None
@@ -27,7 +40,7 @@ class RateDistortion:
     presets: Tuple[str, ...] = ("medium", "veryslow")
     """Efforts of x264 and x265."""
     output: Path = Path("outputs/rd")
-    """Folder of the table (rd.csv) and the picture (rd.png)."""
+    """Folder of the table (rd.csv), the picture (rd.png), and with --sizes of the runs."""
 
     def main(self) -> None:
         from collections import defaultdict
@@ -40,13 +53,13 @@ class RateDistortion:
         from nerfstudio_ext.models.stored_video import clip_psnr, read_video
         from nerfstudio_ext.video.frames import ClipOptions, open_clip
 
-        options = ClipOptions(
-            self.data, first_frame=self.first_frame, last_frame=self.last_frame, max_side=self.max_side
+        max_side = self.max_side or self._side_of_preset()
+        store = open_clip(
+            ClipOptions(self.data, first_frame=self.first_frame, last_frame=self.last_frame, max_side=max_side)
         )
-        store = open_clip(options)
         info = store.info
         curves = defaultdict(list)
-        for path in self.files:
+        for path in (*self.files, *self._trained(max_side)):
             video = read_video(path)
             if (len(video), video.clip.height, video.clip.width) != (info.num_frames, info.height, info.width):
                 raise InputError(
@@ -84,6 +97,39 @@ class RateDistortion:
                     print(f"  no BD-rate of {ours} against {anchor}: {error}")
         self._draw(curves)
         print(f"table and picture: {self.output / 'rd.csv'} {self.output / 'rd.png'}")
+
+    def _side_of_preset(self) -> Optional[int]:
+        """Longer side that the trained preset shrinks frames to; none where nothing is trained or shrunk."""
+        from nerfstudio.configs.method_configs import all_methods
+
+        from dataparsers.video_frames import VideoDataParserConfig
+        from nerfstudio_ext.engine.errors import InputError
+
+        if not self.sizes:
+            return None
+        config = all_methods.get(self.method)
+        parser = None if config is None else getattr(config.pipeline.datamanager, "dataparser", None)
+        if not isinstance(parser, VideoDataParserConfig):
+            raise InputError(f"--method {self.method} is no video representation: 'ns-ext list' names those there are.")
+        return parser.max_side
+
+    def _trained(self, max_side: Optional[int]) -> List[Path]:
+        """Files of the sizes that are asked for."""
+        from nerfstudio_ext.cli.series import Series, train_all
+
+        clip = ["--first-frame", str(self.first_frame)]
+        clip += [] if self.last_frame is None else ["--last-frame", str(self.last_frame)]
+        clip += [] if max_side is None else ["--max-side", str(max_side)]
+        series = Series(
+            data=self.data.resolve(),
+            method=self.method,
+            clip=tuple(clip),
+            epochs=self.epochs,
+            compress_epochs=self.compress_epochs,
+            bits=self.bits,
+            folder=self.output.resolve(),
+        )
+        return train_all(series, self.sizes, self.ray)
 
     def _draw(self, curves) -> None:
         """Draw PSNR over rate."""

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-KeysValues = Tuple[Float[Tensor, "heads rows head_width"], Float[Tensor, "heads rows head_width"]]
+KeysValues = Tuple[Tensor, Tensor]
+"""Keys and values of the rows, each [heads, rows, head_width]; folded, the projections of query and result are
+multiplied in: [query_width, heads * rows] and [heads * rows, query_width]."""
 
 
 class Attention(nn.Module):
@@ -22,12 +24,14 @@ class Attention(nn.Module):
         context_width: Width of the rows attended to.
         heads: Number of heads.
         head_width: Width of each.
+        fold: Multiply the projections of query and result into the rows: two products per query instead of four, worth
+            it where very many narrow queries read few rows.
     """
 
-    def __init__(self, query_width: int, context_width: int, heads: int, head_width: int) -> None:
+    def __init__(self, query_width: int, context_width: int, heads: int, head_width: int, fold: bool = False) -> None:
         super().__init__()
         inner = heads * head_width
-        self.heads, self.head_width = heads, head_width
+        self.heads, self.head_width, self.fold = heads, head_width, fold
         self.norm_query, self.norm_context = nn.LayerNorm(query_width), nn.LayerNorm(context_width)
         self.to_query = nn.Linear(query_width, inner, bias=False)
         self.to_key_value = nn.Linear(context_width, 2 * inner, bias=False)
@@ -35,17 +39,28 @@ class Attention(nn.Module):
 
     def keys_values(self, context: Float[Tensor, "rows context_width"]) -> KeysValues:
         """What the rows offer; the same for every query, so it is worked out once."""
-        keys, values = self.to_key_value(self.norm_context(context)).chunk(2, dim=-1)
-        return self._split(keys), self._split(values)
+        keys, values = (self._split(x) for x in self.to_key_value(self.norm_context(context)).chunk(2, dim=-1))
+        keys = keys * self.head_width**-0.5
+        if not self.fold:
+            return keys, values
+        shape = (self.heads, self.head_width, -1)
+        keys = keys @ self.to_query.weight.view(shape)
+        values = values @ self.to_out.weight.T.reshape(shape)
+        return keys.flatten(0, 1).T, values.flatten(0, 1)
 
     def forward(self, queries: Float[Tensor, "n query_width"], rows: KeysValues) -> Float[Tensor, "n query_width"]:
-        weights = self.weights(queries, rows)
-        return self.to_out((weights @ rows[1]).transpose(0, 1).flatten(1))
+        if self.fold:
+            return torch.addmm(self.to_out.bias, self._folded_weights(queries, rows).flatten(1), rows[1])
+        return self.to_out((self.weights(queries, rows) @ rows[1]).transpose(0, 1).flatten(1))
 
     def weights(self, queries: Float[Tensor, "n query_width"], rows: KeysValues) -> Float[Tensor, "heads n rows"]:
         """How much each query takes of each row; sums to one over the rows."""
-        scaled = self._split(self.to_query(self.norm_query(queries))) * self.head_width**-0.5
-        return torch.softmax(scaled @ rows[0].transpose(1, 2), dim=-1)
+        if self.fold:
+            return self._folded_weights(queries, rows).transpose(0, 1)
+        return torch.softmax(self._split(self.to_query(self.norm_query(queries))) @ rows[0].transpose(1, 2), dim=-1)
+
+    def _folded_weights(self, queries: Tensor, rows: KeysValues) -> Float[Tensor, "n heads rows"]:
+        return torch.softmax((self.norm_query(queries) @ rows[0]).unflatten(-1, (self.heads, -1)), dim=-1)
 
     def _split(self, x: Float[Tensor, "n inner"]) -> Float[Tensor, "heads n head_width"]:
         return x.unflatten(-1, (self.heads, self.head_width)).transpose(0, 1)
@@ -125,7 +140,10 @@ class CoordinateAttention(nn.Module):
         self, query_width: int, prototype_width: int, heads: int, head_width: int, blocks: int, activation: nn.Module
     ) -> None:
         super().__init__()
-        self.reads = nn.ModuleList(Attention(query_width, prototype_width, heads, head_width) for _ in range(blocks))
+        fold = query_width <= heads * head_width
+        self.reads = nn.ModuleList(
+            Attention(query_width, prototype_width, heads, head_width, fold) for _ in range(blocks)
+        )
         self.forward_step = nn.Sequential(
             nn.LayerNorm(query_width),
             nn.Linear(query_width, query_width),

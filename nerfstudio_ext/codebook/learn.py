@@ -4,7 +4,7 @@ No network is trained: this is the quick route, minutes on two cores, and the sa
 """
 
 from dataclasses import dataclass
-from typing import Dict, List, Sequence
+from typing import Dict, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -12,8 +12,6 @@ from torch import Tensor
 
 from nerfstudio_ext.codebook.table import effective_rank
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
-from nerfstudio_ext.procedural.objects import OBJECTS
 
 FLAT = 0.01
 """Patches whose standard deviation is below this show nothing."""
@@ -46,27 +44,20 @@ class LearnedCodebook:
     report: Dict[str, float]
 
 
-def procedural_pictures(size: int = 96, views: int = 12) -> List[Float[Tensor, "height width 3"]]:
-    """Pictures of every procedural object, the backgrounds differing."""
-    scenes = [
-        ObjectScene(ObjectSceneOptions(name, num_views=views, size=size, seed=100 + k))
-        for k, name in enumerate(OBJECTS)
-    ]
-    return [scene.view(k).rgb for scene in scenes for k in range(views)]
-
-
 def learn_codebook(pictures: Sequence[Float[Tensor, "height width 3"]], options: LearnOptions) -> LearnedCodebook:
     """Learn a table from pictures in [0, 1].
 
     Returns:
-        The table, and on held-out patches: share of codes in use, perplexity over the number of codes, effective rank
-        over the width, and how far the codes lower the squared error below that of plain colours, in dB.
+        The table, and how good it is: share of codes in use, perplexity over the number of codes, effective rank over
+        the width; and on held-out patches, which come from other pictures where there are enough, the share in use and
+        how far the codes lower the squared error below that of plain colours, in dB.
 
     Raises:
         InputError: The pictures show too little, or the options fit no table.
     """
     generator = torch.Generator().manual_seed(options.seed)
-    patches = _draw_patches(pictures, options, generator)
+    # In double precision: a sum in another order must not move a patch to another code on another machine.
+    patches = _draw_patches(pictures, options, generator).double()
     if len(patches) < 4 * options.codes or options.width > patches.shape[1]:
         raise InputError(
             f"{len(pictures)} pictures gave {len(patches)} patches that show something, too few for {options.codes} "
@@ -75,30 +66,45 @@ def learn_codebook(pictures: Sequence[Float[Tensor, "height width 3"]], options:
         )
     held = int(len(patches) * HELD_OUT)
     train, test = patches[held:], patches[:held]
+    train = train[torch.randperm(len(train), generator=generator)]
 
     mean = train.mean(0)
-    values, vectors = torch.linalg.eigh(((train - mean).T @ (train - mean) / len(train)).double())
+    values, vectors = torch.linalg.eigh((train - mean).T @ (train - mean) / len(train))
     vectors, values = vectors.flip(1)[:, : options.width], values.flip(0)[: options.width]
     # Signs of eigenvectors are arbitrary; fixing them makes the table the same everywhere.
     vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-    whiten = (vectors / values.clamp(min=1e-4).sqrt()).float()
-    colour = (vectors * values.clamp(min=1e-4).sqrt()).float()
+    whiten = vectors / values.clamp(min=1e-4).sqrt()
+    colour = vectors * values.clamp(min=1e-4).sqrt()
 
     table = _kmeans((train - mean) @ whiten, options, generator)
     codes = nearest_codes((test - mean) @ whiten, table)
     shown = table[codes] @ colour.T + mean
-    usage = torch.bincount(codes, minlength=options.codes).float()
-    used_by_train = torch.bincount(nearest_codes((train - mean) @ whiten, table), minlength=options.codes).float()
-    share = used_by_train / used_by_train.sum()
+    gain = float(-10 * torch.log10((test - shown).square().mean() / test.square().mean()))
+    used = nearest_codes((train - mean) @ whiten, table)
+    return LearnedCodebook(table.float(), usage_report(table, used, codes, gain))
+
+
+def usage_report(
+    table: Float[Tensor, "codes width"], used: Int[Tensor, "n"], held_out: Int[Tensor, "m"], gain: float
+) -> Dict[str, float]:
+    """What a learned table's header tells.
+
+    Args:
+        table: The code vectors.
+        used: Codes that the training data falls to.
+        held_out: Codes that other data falls to.
+        gain: By how much the codes lower the squared error of that data below plain colours, in dB.
+    """
+    counts, others = (torch.bincount(codes, minlength=len(table)).double() for codes in (used, held_out))
+    share = counts / counts.sum()
     perplexity = float(torch.exp(-(share * torch.log(share.clamp(min=1e-12))).sum()))
-    report = {
-        "usage": float((used_by_train > 0).float().mean()),
-        "held_out_usage": float((usage > 0).float().mean()),
-        "perplexity_share": perplexity / options.codes,
-        "effective_rank_share": effective_rank(table) / options.width,
-        "gain_over_flat_db": float(-10 * torch.log10((test - shown).square().mean() / test.square().mean())),
+    return {
+        "usage": float((counts > 0).double().mean()),
+        "held_out_usage": float((others > 0).double().mean()),
+        "perplexity_share": perplexity / len(table),
+        "effective_rank_share": effective_rank(table) / table.shape[1],
+        "gain_over_flat_db": gain,
     }
-    return LearnedCodebook(table, report)
 
 
 def nearest_codes(features: Float[Tensor, "n width"], table: Float[Tensor, "codes width"]) -> Int[Tensor, "n"]:
@@ -109,10 +115,14 @@ def nearest_codes(features: Float[Tensor, "n width"], table: Float[Tensor, "code
 def _draw_patches(
     pictures: Sequence[Float[Tensor, "height width 3"]], options: LearnOptions, generator: torch.Generator
 ) -> Float[Tensor, "patches values"]:
-    """Random patches, flattened, each less its mean colour and divided by its contrast; flat ones are left out."""
+    """Random patches, flattened, each less its mean colour and divided by its contrast; flat ones are left out.
+
+    Those of one picture follow one another, the pictures in random order.
+    """
     per_picture = max(1, options.patches // max(1, len(pictures)))
     found = []
-    for picture in pictures:
+    for index in torch.randperm(len(pictures), generator=generator).tolist():
+        picture = pictures[index]
         height, width = picture.shape[:2]
         if min(height, width) < options.patch:
             continue
@@ -122,8 +132,7 @@ def _draw_patches(
     patches = torch.cat(found) if found else torch.zeros(0, 3, options.patch**2)
     patches = patches - patches.mean(dim=2, keepdim=True)
     contrast = patches.flatten(1).square().mean(1).sqrt()
-    patches = patches.flatten(1)[contrast > FLAT] / contrast[contrast > FLAT, None]
-    return patches[torch.randperm(len(patches), generator=generator)]
+    return patches.flatten(1)[contrast > FLAT] / contrast[contrast > FLAT, None]
 
 
 def _kmeans(

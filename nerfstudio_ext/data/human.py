@@ -21,10 +21,15 @@ from torch import Tensor
 from dataparsers.procedural_human import ProceduralHumanDataParserConfig
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_grid import box_span
+from nerfstudio_ext.human.capture import HumanView
+
+BOX_PADDING = 0.05
+"""Room around the vertices for the box that rays are drawn from and that ``psnr_box`` counts, metres."""
 
 
 class HumanDataset(InputDataset):
-    """Pictures with ``fg_mask`` [H, W, 1] (1 where the person is) and, for drawn scenes, ``gt_depth`` [H, W, 1].
+    """Pictures with ``fg_mask`` [H, W, 1] (1 where the person is), ``box_mask`` [H, W, 1] (1 where the ray meets the
+    box around the body), ``frame``, and ``gt_depth`` [H, W, 1] where it is known.
 
     The host's own key ``mask`` means "pixels that may be sampled", which would leave the background untrained.
     """
@@ -33,21 +38,39 @@ class HumanDataset(InputDataset):
         if "human_scene" not in dataparser_outputs.metadata:
             raise InputError("neural-body needs a body: name a dataparser that brings one, as procedural-human-data.")
         if scale_factor != 1.0:
-            raise InputError("--pipeline.datamanager.camera-res-scale-factor: draw the person smaller with --size.")
+            raise InputError(
+                "--pipeline.datamanager.camera-res-scale-factor: the dataparser decides the size (--size, --max-side)."
+            )
         super().__init__(dataparser_outputs, scale_factor)
+        self._boxes: Dict[int, Bool[Tensor, "height width"]] = {}
 
     def get_numpy_image(self, image_idx: int) -> np.ndarray:
         """One picture, uint8 [H, W, 3]."""
-        frame, camera = self.metadata["views"][image_idx]
-        return (self.metadata["human_scene"].rgb[frame, camera] * 255).round().to(torch.uint8).numpy()
+        return self._view(image_idx).rgb
 
     def get_metadata(self, data: Dict) -> Dict:
-        frame, camera = self.metadata["views"][data["image_idx"]]
-        scene = self.metadata["human_scene"]
+        index = data["image_idx"]
+        view = self._view(index)
+        known = {} if view.depth is None else {"gt_depth": torch.from_numpy(view.depth)[..., None]}
         return {
-            "fg_mask": scene.mask[frame, camera, ..., None].float(),
-            "gt_depth": scene.depth[frame, camera, ..., None],
+            "fg_mask": torch.from_numpy(view.mask)[..., None].float(),
+            "box_mask": self.in_box(index)[..., None],
+            "frame": self.metadata["views"][index][0],
+            **known,
         }
+
+    def in_box(self, index: int) -> Bool[Tensor, "height width"]:
+        """Pixels of a picture whose ray meets the padded box around the vertices."""
+        if index not in self._boxes:
+            vertices = self.metadata["body_motion"].vertices[self.metadata["views"][index][0]]
+            rays = self.cameras.generate_rays(camera_indices=index).to("cpu")
+            box = torch.stack([vertices.amin(0) - BOX_PADDING, vertices.amax(0) + BOX_PADDING])
+            enter, leave = box_span(rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3), box)
+            self._boxes[index] = (leave > enter).view(rays.origins.shape[:2])
+        return self._boxes[index]
+
+    def _view(self, index: int) -> HumanView:
+        return self.metadata["human_scene"].view(*self.metadata["views"][index])
 
 
 @dataclass
@@ -61,8 +84,6 @@ class HumanDataManagerConfig(VanillaDataManagerConfig):
     """Share of the rays that go through the person; the others go through the box around it."""
     band: int = 2
     """Pixels on either side of a mask's edge that are never trained on; masks of real captures are not exact."""
-    box_padding: float = 0.05
-    """Room around the vertices for the box that rays are drawn from, metres."""
 
 
 class HumanDataManager(VanillaDataManager[HumanDataset]):
@@ -107,16 +128,7 @@ class HumanDataManager(VanillaDataManager[HumanDataset]):
     def _usable_pixels(self, index: int) -> Tuple[Int[Tensor, "n 2"], Int[Tensor, "m 2"]]:
         mask = self.train_dataset[index]["fg_mask"][..., 0] > 0.5
         sure, near = _eroded(mask, self.config.band), ~_eroded(~mask, self.config.band)
-        frame, _ = self.train_dataset.metadata["views"][index]
-        vertices = self.train_dataset.metadata["body_motion"].vertices[frame]
-        padding = self.config.box_padding
-        rays = self.train_dataset.cameras.generate_rays(camera_indices=index).to("cpu")
-        enter, leave = box_span(
-            rays.origins.reshape(-1, 3),
-            rays.directions.reshape(-1, 3),
-            torch.stack([vertices.amin(0) - padding, vertices.amax(0) + padding]),
-        )
-        in_box = (leave > enter).view(mask.shape)
+        in_box = self.train_dataset.in_box(index)
         usable = in_box & (sure | ~near)
         if not bool(usable.any()):
             raise InputError(

@@ -51,6 +51,8 @@ def find_normalisation(cameras: Cameras, mode: NormaliseMode) -> Normalisation:
     if keep:
         outside = int((radii >= RADIUS).sum())
         warning = f"; {outside} of them outside the sphere of radius {RADIUS:g}" if outside else ""
+        if float(radii.min()) < 1.0:
+            warning = "; some are too close to the sphere of radius 0.6 that training starts from: normalise them"
         return Normalisation(torch.zeros(3), 1.0, f"Cameras stand {span} from the origin and stay there{warning}.")
     centre, determined = meeting_point(poses[:, :, 3], -poses[:, :, 2])
     reach = float((poses[:, :, 3] - centre).norm(dim=-1).max())

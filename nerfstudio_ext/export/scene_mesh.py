@@ -34,8 +34,15 @@ def surface_values(model: nn.Module, level: float) -> Optional[Values]:
 
 
 @torch.no_grad()
-def colour_mesh(model: Any, mesh: Mesh, chunk: int = 8192) -> Mesh:
-    """The mesh with the colours that the model shows when its vertices are looked at from just outside."""
+def colour_mesh(model: Any, mesh: Mesh, chunk: int = 8192, time: Optional[float] = None) -> Mesh:
+    """The mesh with the colours that the model shows when its vertices are looked at from just outside.
+
+    Args:
+        model: Trained.
+        mesh: In the model's own frame.
+        chunk: Rays at once.
+        time: In [0, 1], for models whose scene moves; none: as the model takes rays without one.
+    """
     verts = torch.from_numpy(mesh.verts)
     directions = -torch.from_numpy(vertex_normals(mesh))
     direct = getattr(model, "surface_colours", None)
@@ -50,6 +57,7 @@ def colour_mesh(model: Any, mesh: Mesh, chunk: int = 8192) -> Mesh:
             directions=views,
             pixel_area=ones,
             camera_indices=torch.zeros_like(ones, dtype=torch.long),
+            times=None if time is None else torch.full_like(ones, time),
         )
         colours.append(model.get_outputs(bundle.to(model.device))["rgb"].cpu())
     rgb = (torch.cat(colours).clamp(0, 1) * 255).round().to(torch.uint8).numpy()

@@ -52,6 +52,8 @@ class CoCoINRFieldConfig(InstantiateConfig):
     """How often the object's colour reads the prototypes."""
     position_octaves: int = 6
     """Octaves of the position's encoding."""
+    colour_octaves: int = 0
+    """Octaves of the position's encoding for the object's colour; 0 is the paper's bare position."""
     direction_octaves: int = 4
     """Octaves of the view direction's encoding."""
     background_octaves: int = 10
@@ -86,7 +88,8 @@ class CoCoINRField(nn.Module):
         position = encoded_dims(3, config.position_octaves)
         direction = encoded_dims(3, config.direction_octaves)
         beyond = encoded_dims(4, config.background_octaves)
-        colour, background_colour = 3 + direction + 3 + config.width, direction + config.width
+        colour = encoded_dims(3, config.colour_octaves) + direction + 3 + config.width
+        background_colour = direction + config.width
         readers: Dict[str, CoordinateAttention] = {}
         if attention:
             readers = {
@@ -180,7 +183,9 @@ class CoCoINRField(nn.Module):
         context: Context,
     ) -> Float[Tensor, "n 3"]:
         """Colour in [0, 1] of points seen along unit directions."""
-        h = torch.cat([x, encode_frequencies(directions, self.config.direction_octaves), gradient, feature], dim=-1)
+        place = encode_frequencies(x, self.config.colour_octaves)
+        views = encode_frequencies(directions, self.config.direction_octaves)
+        h = torch.cat([place, views, gradient, feature], dim=-1)
         if "colour" in context:
             h = self.readers["colour"](h, context["colour"])
         return torch.sigmoid(self.colour_network(h))
@@ -199,11 +204,16 @@ class CoCoINRField(nn.Module):
         return out[:, 0].abs(), torch.sigmoid(self.background_colour(h))
 
     @torch.no_grad()
-    def prototype_entropy(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n 1"]:
-        """How widely points spread over the distance network's prototypes: 0 for one, 1 for all alike."""
+    def prototype_maps(self, x: Float[Tensor, "n 3"]) -> Tuple[Float[Tensor, "n 1"], Float[Tensor, "n 3"]]:
+        """How widely points spread over the distance network's prototypes (0 for one, 1 for all alike), and which ones
+        they read: each prototype has a colour in [0, 1] of its own, mixed by attention."""
         read = cast(Attention, cast(CoordinateAttention, self.readers["sdf"]).reads[0])
         h = encode_frequencies(x, self.config.position_octaves)
-        return attention_entropy(read.weights(h, self.context()["sdf"][0]))
+        weights = read.weights(h, self.context()["sdf"][0])
+        # Hues a golden section apart: neighbours in the list are far apart on the circle.
+        hues = torch.arange(weights.shape[-1], device=x.device) * 0.618034
+        palette = 0.5 + 0.5 * torch.cos(2 * torch.pi * (hues[:, None] + torch.arange(3, device=x.device) / 3))
+        return attention_entropy(weights), weights.mean(0) @ palette
 
     def forward_geonetwork(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n outputs"]:
         """Distance and feature side by side, under the name that `ns-export marching-cubes` asks for."""

@@ -12,6 +12,9 @@ from nerfstudio_ext.human.body_grid import BodyFrame
 from nerfstudio_ext.human.sparse_conv import NormName, SparseTower, sample
 from nerfstudio_ext.surface.sdf_network import encode_frequencies, encoded_dims
 
+AWAKE = 0.1
+"""Median density per metre that a field starts with at least: next to nothing, but on the open side."""
+
 
 @dataclass
 class NeuralBodyFieldConfig(InstantiateConfig):
@@ -80,6 +83,14 @@ class NeuralBodyField(nn.Module):
         ]
         return self.trunk(torch.cat(levels, dim=-1))
 
+    @torch.no_grad()
+    def wake(self, points: Float[Tensor, "n 3"], frame: BodyFrame) -> None:
+        """Raise the density's bias where fewer than half of the points have any: behind a rectifier that is shut at
+        nearly all of them nothing would be learned."""
+        raw = self.density_head(self.hidden(points, frame, self.volumes(frame)))[:, 0]
+        if float((raw > 0).float().mean()) < 0.5:
+            self.density_head.bias += AWAKE - raw.median()
+
     def density(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n"]:
         """Volume density per metre."""
         return torch.relu(self.density_head(hidden))[:, 0]
@@ -89,10 +100,10 @@ class NeuralBodyField(nn.Module):
         hidden: Float[Tensor, "n width"],
         points: Float[Tensor, "n 3"],
         directions: Float[Tensor, "n 3"],
-        frame: int,
+        latent: Float[Tensor, "latent"],
     ) -> Float[Tensor, "n 3"]:
-        """Colours in [0, 1] at world points seen along unit directions in a frame."""
-        latent = self.latents[frame].expand(len(points), -1)
+        """Colours in [0, 1] at world points seen along unit directions, with the latent code of their frame."""
+        latent = latent.expand(len(points), -1)
         mixed = self.latent_head(torch.cat([self.feature_head(hidden), latent], dim=-1))
         encoded = [
             encode_frequencies(directions, self.config.direction_octaves),

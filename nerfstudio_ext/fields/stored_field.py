@@ -29,10 +29,13 @@ NUMBERS_PER_BYTE, FREE_NUMBERS = 256, 2**16
 """A file must be this long: one byte per so many numbers beyond the free ones."""
 LEFT_OUT = ("_target", "encoder_width")
 """What decoding does not need of an architecture."""
-TASKS = ("representation",)
+TASKS = ("representation", "interpolation")
+"""Every frame has its embedding, or the even ones have, and an odd one takes the mean of its neighbours'."""
 
 
-def describe(clip: ClipInfo, field: BoostingNeRVField, width: int, method: str) -> Dict[str, Any]:
+def describe(
+    clip: ClipInfo, field: BoostingNeRVField, width: int, method: str, task: str = "representation"
+) -> Dict[str, Any]:
     """Header of a clip's file.
 
     Args:
@@ -40,6 +43,7 @@ def describe(clip: ClipInfo, field: BoostingNeRVField, width: int, method: str) 
         field: Its network.
         width: The network's width.
         method: Preset that it was trained with, for people to read.
+        task: What it was trained for, one of TASKS.
     """
     architecture = {f.name: getattr(field.config, f.name) for f in fields(field.config) if f.name not in LEFT_OUT}
     return {
@@ -47,7 +51,7 @@ def describe(clip: ClipInfo, field: BoostingNeRVField, width: int, method: str) 
         "clip": asdict(clip),
         "method": method,
         "strides": list(field.layout.strides),
-        "task": "representation",
+        "task": task,
         "width": width,
     }
 
@@ -66,6 +70,13 @@ class Description:
     """Width of the network."""
     sketch: BoostingNeRVField
     """The network on the meta device, with the time codes of a single frame."""
+    task: str
+    """One of TASKS."""
+
+    @property
+    def num_embedded(self) -> int:
+        """Frames that have an embedding in the file."""
+        return num_embedded(self.sketch, self.clip.num_frames, self.task)
 
     def build(self) -> BoostingNeRVField:
         """The network with random weights and without its encoder; takes time and memory, so call it last."""
@@ -85,8 +96,11 @@ def read_description(header: Dict[str, Any], num_bytes: int) -> Description:
     """
     clip = _clip(header.get("clip"))
     config = _architecture(header.get("architecture"))
-    if header.get("task") not in TASKS:
+    task = header.get("task")
+    if task not in TASKS:
         raise InputError("its header names a task that this package does not know")
+    if task == "interpolation" and clip.num_frames % 2 == 0:
+        raise InputError("its last frame has no later neighbour to be interpolated from")
     width = _integer(header, "width", 1, MAX_WIDTH)
     strides = header.get("strides")
     if not isinstance(strides, list) or not 1 <= len(strides) <= 12:
@@ -98,17 +112,20 @@ def read_description(header: Dict[str, Any], num_bytes: int) -> Description:
             sketch = BoostingNeRVField(config, layout, 1, width, with_encoder=False)
     except (ValueError, RuntimeError, ArithmeticError, TypeError, AssertionError):
         raise InputError("its header describes no network") from None
-    numbers = sketch.num_decoder_parameters() + num_embedding_values(sketch, clip.num_frames)
+    numbers = sketch.num_decoder_parameters() + num_embedded(sketch, clip.num_frames, task) * math.prod(
+        sketch.embedding_shape or ()
+    )
     allowed = min(MAX_NUMBERS, FREE_NUMBERS + NUMBERS_PER_BYTE * num_bytes)
     if numbers > allowed:
         raise InputError(f"its network would take {numbers} numbers, more than the {allowed} that its size allows")
-    return Description(clip, config, layout, width, sketch)
+    return Description(clip, config, layout, width, sketch, task)
 
 
-def num_embedding_values(field: BoostingNeRVField, num_frames: int) -> int:
-    """Numbers in the embeddings of all frames; 0 where frames have none."""
-    shape = field.embedding_shape
-    return 0 if shape is None else num_frames * math.prod(shape)
+def num_embedded(field: BoostingNeRVField, num_frames: int, task: str) -> int:
+    """Frames of a clip that have an embedding of their own; 0 where the method has none."""
+    if field.embedding_shape is None:
+        return 0
+    return (num_frames + 1) // 2 if task == "interpolation" else num_frames
 
 
 def _clip(facts: Any) -> ClipInfo:

@@ -4,8 +4,9 @@ The body frame is y = R^T (x - Th); voxel coordinates are in (z, y, x) order, fi
 body-frame box.
 """
 
-from dataclasses import dataclass
-from typing import List, Tuple
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Tuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.skinning import rotation_matrix
-from nerfstudio_ext.human.sparse_conv import Shape, SparseTables, build_tables, dilate, row_at
+from nerfstudio_ext.human.sparse_conv import Shape, SparseTables, build_tables, dilate, flagged
 
 MULTIPLE = 32
 """Grids are as large as the smallest multiple of this above what the body needs."""
@@ -32,7 +33,7 @@ class BodyFrame:
     voxel_size: float
     tables: SparseTables
     near_body: Bool[Tensor, "z y x"]
-    """Voxels of level 1 where samples are decoded."""
+    """Voxels of level 1 where samples are decoded, with a rim."""
 
     def to(self, device: torch.device) -> "BodyFrame":
         """This frame on a device."""
@@ -61,8 +62,7 @@ class BodyFrame:
 
     def is_near(self, points: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
         """Whether a sample at each world point is decoded at all, in training and in evaluation alike."""
-        rows = row_at(self.near_body.int(), (self.voxels(points) / 2).round().long(), 0)
-        return rows > 0
+        return flagged(self.near_body, self.voxels(points) / 2)
 
 
 def box_span(
@@ -75,25 +75,55 @@ def box_span(
     return near, ends.amax(0).amin(-1)
 
 
-def body_frames(motion: BodyMotion, voxel_size: float, padding: float, reach: int) -> List[BodyFrame]:
-    """Grids and tables of all frames of a motion.
+class BodyFrames:
+    """Grids and tables of the frames of a motion, worked out when they are asked for; the last ones asked for are kept.
 
     Args:
         motion: The body.
         voxel_size: Of the finest level, metres.
         padding: Room around the vertices on every side, metres.
         reach: Samples further than this many level-1 voxels from any active one are empty.
+        limit: Frames that are kept; at 5 mm each takes about 15 MB, at 20 mm about 1 MB.
     """
-    frames = []
-    for vertices, turn, translation in zip(motion.vertices, motion.root_rotation, motion.root_translation):
-        rotation = rotation_matrix(turn)
+
+    def __init__(self, motion: BodyMotion, voxel_size: float, padding: float, reach: int, limit: int = 400) -> None:
+        self._motion, self._voxel_size, self._padding = motion, voxel_size, padding
+        self._reach, self._limit = reach, limit
+        self._device = motion.vertices.device
+        self._kept: "OrderedDict[int, BodyFrame]" = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._motion.vertices)
+
+    def __getitem__(self, number: int) -> BodyFrame:
+        if not 0 <= number < len(self):
+            raise IndexError(f"frame {number} of {len(self)}")
+        if number not in self._kept:
+            self._kept[number] = self._build(number).to(self._device)
+            if len(self._kept) > self._limit:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(number)
+        return self._kept[number]
+
+    def to(self, device: torch.device) -> "BodyFrames":
+        """These frames on a device."""
+        if device != self._device:
+            self._device = device
+            self._kept = OrderedDict((number, frame.to(device)) for number, frame in self._kept.items())
+        return self
+
+    def _build(self, number: int) -> BodyFrame:
+        motion, padding = self._motion, self._padding
+        vertices, translation = motion.vertices[number], motion.root_translation[number]
+        rotation = rotation_matrix(motion.root_rotation[number])
         body = (vertices - translation) @ rotation
         low, high = body.amin(0) - padding, body.amax(0) + padding
-        sizes = torch.ceil((high - low).flip(-1) / voxel_size).long().tolist()
+        sizes = torch.ceil((high - low).flip(-1) / self._voxel_size).long().tolist()
         shape: Shape = tuple((n | (MULTIPLE - 1)) + 1 for n in sizes)  # type: ignore
-        coords = ((body - low).flip(-1) / voxel_size).round().long()
+        coords = ((body - low).flip(-1) / self._voxel_size).round().long()
         tables = build_tables(coords, shape)
         box = torch.stack([vertices.amin(0) - padding, vertices.amax(0) + padding])
-        near = dilate(tables.rows[1], tables.counts[1], reach)
-        frames.append(BodyFrame(rotation, translation, low, box, voxel_size, tables, near))
-    return frames
+        near = dilate(tables.rows[1], tables.counts[1], self._reach)
+        # The finest grid is the largest by far, and no one reads it once the tables are there.
+        tables = replace(tables, rows=[tables.rows[0].new_zeros(0, 0, 0), *tables.rows[1:]])
+        return BodyFrame(rotation, translation, low, box, self._voxel_size, tables, near)

@@ -120,3 +120,25 @@ def _quick_targets() -> Iterator[None]:
         yield
     finally:
         full_model.load_blend_shape = slow
+
+
+@lru_cache(maxsize=1)
+def anny_keypoints() -> Dict[str, Float[Tensor, "vertices"]]:
+    """Where joints that detectors find lie on the body of `anny`: weights of the vertices, by COCO's names, with feet.
+
+    Raises:
+        InputError: The package is not installed, or of another generation.
+    """
+    try:
+        import anny
+    except ImportError as error:
+        raise InputError("Key points on the free body model need anny: pip install 'nerfstudio-ext[human]'.") from error
+    model, _ = _anny_model()
+    try:
+        regressor = anny.KeypointsRegressor.coco(model)
+        weights = dict(zip(regressor.labels, regressor.regression_weights.float()))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"This version of anny is not one we know ({error}): install the one in requirements.lock."
+        ) from error
+    return {**weights, "mid_hip": 0.5 * (weights["left_hip"] + weights["right_hip"])}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 import torch
@@ -20,8 +21,14 @@ class BodyMotion:
 
     vertices: Float[Tensor, "frames vertices 3"]
     faces: Int[Tensor, "faces 3"]
+    """None are needed but for drawing."""
     root_rotation: Float[Tensor, "frames 3"]
     root_translation: Float[Tensor, "frames 3"]
+
+    def at(self, frames: Sequence[int]) -> "BodyMotion":
+        """The motion in some of its frames, in their order."""
+        chosen = list(frames)
+        return BodyMotion(self.vertices[chosen], self.faces, self.root_rotation[chosen], self.root_translation[chosen])
 
     def check(self, where: str) -> "BodyMotion":
         """This motion, if it can be one.
@@ -39,7 +46,8 @@ class BodyMotion:
             bad = ~torch.isfinite(value.reshape(frames, -1)).all(dim=1)
             if bool(bad.any()):
                 raise InputError(f"{where}: {name} of frame {int(bad.nonzero()[0])} are not finite numbers.")
-        if self.faces.ndim != 2 or self.faces.shape[1] != 3 or int(self.faces.max()) >= self.vertices.shape[1]:
+        known = self.faces.ndim == 2 and self.faces.shape[1] == 3
+        if not known or (self.faces.numel() and int(self.faces.max()) >= self.vertices.shape[1]):
             raise InputError(f"{where}: faces are [faces, 3] indices of its {self.vertices.shape[1]} vertices.")
         extent = float((self.vertices.amax(1) - self.vertices.amin(1)).amax())
         if not 0.2 < extent < MAX_EXTENT:
@@ -68,12 +76,13 @@ def read_body(path: Path) -> BodyMotion:
     return motion.check(str(path))
 
 
-def write_body(motion: BodyMotion, path: Path) -> None:
-    """Write a motion as `body.npz`."""
+def write_body(motion: BodyMotion, path: Path, **more: np.ndarray) -> None:
+    """Write a motion as `body.npz`, and more arrays beside it."""
     np.savez_compressed(
         path,
         vertices=motion.vertices.numpy(),
         faces=motion.faces.numpy().astype(np.int32),
         Rh=motion.root_rotation.numpy(),
         Th=motion.root_translation.numpy(),
+        **more,
     )

@@ -29,7 +29,8 @@ class SparseTables:
     down: List[Int[Tensor, "sites 27"]]
     """From level l to l + 1: inputs around twice the output's coordinates."""
     rows: List[Int[Tensor, "z y x"]]
-    """Per level, the row of the site in each voxel; the number of sites where there is none."""
+    """Per level, the row of the site in each voxel, the number of sites where there is none; with a rim of one empty
+    voxel on every side, so that neighbours need no bounds."""
     counts: Tuple[int, ...]
     """Sites per level."""
 
@@ -47,10 +48,9 @@ def build_tables(coords: Int[Tensor, "points 3"], shape: Shape, levels: int = 5)
     for level in range(levels):
         sites = _coords(keys, shape)
         count = len(keys)
-        grid = torch.full((shape[0] * shape[1] * shape[2],), count, dtype=torch.int32, device=keys.device)
-        grid[keys] = torch.arange(count, dtype=torch.int32, device=keys.device)
-        grid = grid.view(shape)
-        same.append(_neighbours(grid, sites, count))
+        grid = torch.full([n + 2 for n in shape], count, dtype=torch.int32, device=keys.device)
+        grid[tuple((sites + 1).unbind(1))] = torch.arange(count, dtype=torch.int32, device=keys.device)
+        same.append(_neighbours(grid, sites))
         rows.append(grid)
         counts.append(count)
         if level == levels - 1:
@@ -61,7 +61,7 @@ def build_tables(coords: Int[Tensor, "points 3"], shape: Shape, levels: int = 5)
         candidates = torch.stack([halves[picks[:, axis], :, axis] for axis in range(3)], dim=-1).reshape(-1, 3)
         candidates = candidates[(candidates < torch.tensor(coarse, device=keys.device)).all(dim=1)]
         keys = torch.unique(_keys(candidates, coarse))
-        down.append(_neighbours(grid, 2 * _coords(keys, coarse), count))
+        down.append(_neighbours(grid, 2 * _coords(keys, coarse)))
         shape = coarse
     return SparseTables(site_of_point, same, down, rows, tuple(counts))
 
@@ -74,18 +74,20 @@ def _coords(keys: Int[Tensor, "n"], shape: Shape) -> Int[Tensor, "n 3"]:
     return torch.stack([keys // (shape[1] * shape[2]), keys // shape[2] % shape[1], keys % shape[2]], dim=-1)
 
 
-def _neighbours(grid: Int[Tensor, "z y x"], centres: Int[Tensor, "n 3"], missing: int) -> Int[Tensor, "n 27"]:
-    """Rows of a level in the 3x3x3 window about each centre."""
-    steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=grid.device)] * 3)
-    return row_at(grid, (centres[:, None] + steps).reshape(-1, 3), missing).view(-1, 27)
+def _neighbours(grid: Int[Tensor, "z y x"], centres: Int[Tensor, "n 3"]) -> Int[Tensor, "n 27"]:
+    """Rows of a level in the 3x3x3 window about each centre, which lies inside the rim."""
+    return grid.view(-1)[_places(grid, centres)[:, None] + _steps(grid, -1, 2)]
 
 
-def row_at(grid: Int[Tensor, "z y x"], coords: Int[Tensor, "n 3"], missing: int) -> Int[Tensor, "n"]:
-    """Rows of the sites in some voxels, `missing` outside the grid."""
-    limits = torch.tensor(grid.shape, device=grid.device)
-    inside = ((coords >= 0) & (coords < limits)).all(dim=1)
-    z, y, x = torch.where(inside[:, None], coords, 0).unbind(-1)
-    return torch.where(inside, grid[z, y, x], missing).long()
+def _places(grid: Int[Tensor, "z y x"], coords: Int[Tensor, "n 3"]) -> Int[Tensor, "n"]:
+    """Where voxels lie in a flattened grid with a rim."""
+    return ((coords[:, 0] + 1) * grid.shape[1] + coords[:, 1] + 1) * grid.shape[2] + coords[:, 2] + 1
+
+
+def _steps(grid: Int[Tensor, "z y x"], low: int, high: int) -> Int[Tensor, "cubed"]:
+    """From a voxel to those around it in a flattened grid, z slowest."""
+    z, y, x = torch.cartesian_prod(*[torch.arange(low, high, device=grid.device)] * 3).unbind(1)
+    return (z * grid.shape[1] + y) * grid.shape[2] + x
 
 
 def scatter_mean(values: Float[Tensor, "points channels"], site: Int[Tensor, "points"], count: int) -> Tensor:
@@ -102,23 +104,37 @@ def sample(
 
     Args:
         features: One row per site.
-        grid: Row of the site in each voxel.
+        grid: Row of the site in each voxel, with a rim.
         position: In voxels of this level, (z, y, x) order; voxel centres are integers.
     """
     padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
-    low = torch.floor(position)
+    # On the rim a position has no share in any voxel inside, so clamping to it changes nothing.
+    limits = torch.tensor(grid.shape, device=grid.device) - 2
+    position = torch.minimum(position.clamp(min=-1), limits.to(position))
+    low = torch.minimum(torch.floor(position).long(), limits - 1)
     share = position - low
-    result = features.new_zeros(len(position), features.shape[1])
-    for corner in torch.cartesian_prod(*[torch.arange(2, device=grid.device)] * 3):
-        weight = torch.where(corner.bool(), share, 1 - share).prod(dim=1, keepdim=True)
-        result = result + weight * F.embedding(row_at(grid, low.long() + corner, len(features)), padded)
-    return result
+    z, y, x = torch.stack([1 - share, share], dim=-1).unbind(1)
+    weights = (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]).flatten(1)
+    rows = grid.view(-1)[_places(grid, low)[:, None] + _steps(grid, 0, 2)]
+    return F.embedding_bag(rows, padded, per_sample_weights=weights.to(padded), mode="sum")
 
 
 def dilate(grid: Int[Tensor, "z y x"], missing: int, radius: int) -> Bool[Tensor, "z y x"]:
-    """Voxels no further than this many (along each axis) from a site."""
-    occupied = (grid != missing).float()[None, None]
-    return F.max_pool3d(occupied, 2 * radius + 1, 1, radius)[0, 0] > 0
+    """Voxels no further than this many (along each axis) from a site; the rim stays empty."""
+    occupied = (grid != missing)[1:-1, 1:-1, 1:-1].float()[None, None]
+    # One axis after the other: a cube is the product of three lines.
+    for axis in range(3):
+        window, padding = [1, 1, 1], [0, 0, 0]
+        window[axis], padding[axis] = 2 * radius + 1, radius
+        occupied = F.max_pool3d(occupied, window, 1, padding)
+    return F.pad(occupied[0, 0] > 0, [1] * 6)
+
+
+def flagged(flags: Bool[Tensor, "z y x"], position: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
+    """Whether the voxel nearest to each position has a flag, in a grid with a rim; never outside."""
+    limits = torch.tensor(flags.shape, device=flags.device) - 2
+    nearest = torch.minimum(position.round().clamp(min=-1), limits.to(position)).to(torch.int32)
+    return flags.view(-1)[_places(flags, nearest)]
 
 
 class SparseConv(nn.Module):

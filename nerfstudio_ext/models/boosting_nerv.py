@@ -32,6 +32,7 @@ from nerfstudio_ext.models.base import ExtModel, ExtModelConfig
 from nerfstudio_ext.video.frames import FrameStore
 from nerfstudio_ext.video.losses import LossName, reconstruction_loss
 from nerfstudio_ext.video.masks import Masks
+from nerfstudio_ext.video.pruning import Pruner, PruningConfig
 from nerfstudio_ext.video.quantization import CompressionConfig, Quantized, VideoQuantizer
 from nerfstudio_ext.video.screen import view_screen
 from nerfstudio_ext.video.sizing import NARROWEST, FrameLayout, choose_strides, largest_width
@@ -72,6 +73,8 @@ class BoostingNeRVModelConfig(ExtModelConfig):
     """Rescale the frequency term to the weight that it has at 720x1280; the published loss weakens on small frames."""
     compression: Annotated[Optional[CompressionConfig], tyro.conf.Suppress] = None
     """Second training stage (`ns-ext video compress`); none: the numbers are kept as floats."""
+    pruning: Annotated[Optional[PruningConfig], tyro.conf.Suppress] = None
+    """Stage without the smallest weights (`ns-ext video prune`); none: all weights stay."""
 
 
 class BoostingNeRVModel(ExtModel):
@@ -88,9 +91,9 @@ class BoostingNeRVModel(ExtModel):
         self.frames: FrameStore = metadata["frames"]
         self.masks: Optional[Masks] = metadata.get("masks")
         # Even frames are known, odd ones take their embeddings from their neighbours.
-        self._every_other: bool = metadata.get("task") == "interpolation"
+        self.interpolates: bool = metadata.get("task") == "interpolation"
         self._num_frames: int = clip.num_frames
-        self._num_embedded: int = (clip.num_frames + 1) // 2 if self._every_other else clip.num_frames
+        self._num_embedded: int = (clip.num_frames + 1) // 2 if self.interpolates else clip.num_frames
         self._num_pixels: int = clip.num_frames * clip.height * clip.width
         layout = FrameLayout(
             clip.height, clip.width, tuple(self.config.strides or choose_strides(clip.height, clip.width))
@@ -116,9 +119,11 @@ class BoostingNeRVModel(ExtModel):
         if self.config.compression is not None:
             self.quantizer = VideoQuantizer(self.field.decoder_parameters(), shape is not None)
         self._last_quantized: Optional[Quantized] = None
-        if self._every_other and not self.between_frames:
+        self.pruner = None if self.config.pruning is None else Pruner(self.field.decoder_parameters())
+        if self.interpolates and not self.between_frames:
             CONSOLE.print(
-                "Interpolation wants smooth time codes: give --pipeline.model.field.frequency-base 1.05.",
+                "Interpolation wants smooth time codes: train hnerv-boost-interp, or another method with "
+                "--pipeline.model.field.frequency-base 1.05.",
                 style="bold yellow",
             )
         size = self.size_report()
@@ -178,6 +183,22 @@ class BoostingNeRVModel(ExtModel):
         self._refresh_embeddings()
         self.quantizer.start(self.field.decoder_parameters(), self.embeddings)
 
+    def start_pruning(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of an earlier stage, and let the smallest of them go.
+
+        Args:
+            state: State dict of the earlier stage's model.
+        """
+        assert self.pruner is not None and self.config.pruning is not None
+        self.load_state_dict({**state, "pruner.kept": self.pruner.kept})
+        self.pruner.start(self.field.decoder_parameters(), self.config.pruning.keep)
+        self._hold_pruned()
+
+    def _hold_pruned(self) -> None:
+        """Put weights that were pruned back to zero, where the optimizer has moved them since."""
+        if self.pruner is not None:
+            self.pruner.hold(self.field.decoder_parameters())
+
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
         groups = {"field": list(self.field.parameters())}
         if self.quantizer is not None:
@@ -196,6 +217,7 @@ class BoostingNeRVModel(ExtModel):
         if isinstance(ray_bundle, RayBundle):
             raise InputError(NO_RAYS)
         indices = self.frame_indices(ray_bundle)
+        self._hold_pruned()
         if not self.training:
             return {"rgb": self.decode(indices).permute(0, 2, 3, 1)}
         self._embeddings_stale = True
@@ -293,21 +315,18 @@ class BoostingNeRVModel(ExtModel):
         code = self.field.time_code_between(Fraction(position).limit_denominator(1000), self._num_frames)
         embedding = None
         if self.embeddings is not None:
-            embedding = torch.lerp(self._stored_embeddings(index), self._stored_embeddings(index + 1), share)
+            embedding = torch.lerp(self._shown_embeddings(index), self._shown_embeddings(index + 1), share)
         if self.quantizer is None:
             return self.field(index, embedding, code)[0]
-        if embedding is not None:
-            embedding = self.quantizer.stored_embeddings(embedding)[0]
         return functional_call(self.field, self.quantized_decoder().weights, (index, embedding, code))[0]
 
     @torch.no_grad()
     def decode(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
         """Frames in [0, 1] from the numbers as they are stored: quantised where the run was compressed."""
-        embeddings = None if self.embeddings is None else self._stored_embeddings(indices)
+        self._hold_pruned()
+        embeddings = None if self.embeddings is None else self._shown_embeddings(indices)
         if self.quantizer is None:
             return self.field(indices, embeddings)
-        if embeddings is not None:
-            embeddings = self.quantizer.stored_embeddings(embeddings)[0]
         return functional_call(self.field, self.quantized_decoder().weights, (indices, embeddings))
 
     def quantized_decoder(self) -> Quantized:
@@ -321,9 +340,11 @@ class BoostingNeRVModel(ExtModel):
         raise InputError(NO_RAYS)
 
     def prepare_checkpoint(self) -> None:
+        self._hold_pruned()
         self._refresh_embeddings()
 
     def prepare_eval(self) -> None:
+        self._hold_pruned()
         self._refresh_embeddings()
 
     @torch.no_grad()
@@ -342,7 +363,7 @@ class BoostingNeRVModel(ExtModel):
         if self.quantizer is not None:
             bits = self.quantized_decoder().bits
             if self.embeddings is not None:
-                known = self.embeddings[::2] if self._every_other else self.embeddings
+                known = self.embeddings[::2] if self.interpolates else self.embeddings
                 bits = bits + self.quantizer.stored_embeddings(known)[2].sum()
             metrics["bpp"] = float(bits) / self._num_pixels
         return metrics
@@ -379,13 +400,23 @@ class BoostingNeRVModel(ExtModel):
         assert self.embeddings is not None
         if self._embeddings_stale and self.frames.available:
             known = indices
-            if self._every_other:
+            if self.interpolates:
                 known = torch.cat([indices // 2 * 2, (indices + 1) // 2 * 2]).unique()
             self.embeddings[known] = self.field.encode(self._seen(known)).detach()
-            if self._every_other:
+            if self.interpolates:
                 missing = indices[indices % 2 == 1]
                 self.embeddings[missing] = (self.embeddings[missing - 1] + self.embeddings[missing + 1]) / 2
         return self.embeddings[indices]
+
+    def _shown_embeddings(self, indices: Int[Tensor, "frames"]) -> Tensor:
+        """Embeddings of frames as a file would give them back: quantised where the run was compressed."""
+        if self.quantizer is None:
+            return self._stored_embeddings(indices)
+        if not self.interpolates:
+            return self.quantizer.stored_embeddings(self._stored_embeddings(indices))[0]
+        around = (self._stored_embeddings(known) for known in (indices // 2 * 2, (indices + 1) // 2 * 2))
+        before, after = (self.quantizer.stored_embeddings(embeddings)[0] for embeddings in around)
+        return (before + after) / 2
 
     @torch.no_grad()
     def _refresh_embeddings(self) -> None:

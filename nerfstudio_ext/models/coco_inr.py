@@ -2,13 +2,14 @@
 VolSDF (NeurIPS 2021) as what remains without the prior.
 
 Implemented: the four networks with codebook and coordinate attention, Laplace density, error-bounded sampling, the
-inverted-sphere background, L1 and eikonal losses. Not here: the ImageNet codebook of the paper (give its path); a small
-table that the suite learned is the default. Deviations: prototypes once per step instead of seven times; near-surface
-eikonal points lie on their rays (the published code starts them at the ray's direction); an optional mask loss.
+inverted-sphere background, L1 and eikonal losses; optionally the opacity of NeuS instead. Not here: the ImageNet
+codebook of the paper (give its path); a small table that the suite learned is the default. Deviations: prototypes once
+per step instead of seven times; near-surface eikonal points lie on their rays (the published code starts them at the
+ray's direction); optional mask and curvature losses.
 """
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Literal, Optional, Tuple, Type
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +22,13 @@ from torch.nn import Parameter
 from nerfstudio_ext.codebook.modes import codebook_for
 from nerfstudio_ext.fields.coco_inr_field import CoCoINRField, CoCoINRFieldConfig, Context
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
-from nerfstudio_ext.surface.density import LaplaceDensity, render_weights
+from nerfstudio_ext.surface.density import LaplaceDensity, alpha_weights, logistic_alpha, render_weights
+from nerfstudio_ext.surface.losses import curvature_loss, eikonal_loss
 from nerfstudio_ext.surface.sampler import ErrorBoundedSampling, sample_error_bounded
 from nerfstudio_ext.surface.sphere import inverted_sphere_points, sphere_span
+
+NEIGHBOUR = 0.01
+"""Side of the cube about a point, in units of the normalised scene, that its neighbour is drawn from."""
 
 
 @dataclass
@@ -47,6 +52,9 @@ class CoCoINRModelConfig(ExtModelConfig):
     """Drop code vectors that the codebook's own training never used."""
     allow_pickle: bool = False
     """Let a codebook file run the code it may contain, as old checkpoints need."""
+    opacity: Literal["laplace", "logistic"] = "laplace"
+    """What distances become: a density (VolSDF, as in the paper) or the opacity of each interval (NeuS); samples are
+    placed by the former's error bound either way."""
     background_samples: int = 32
     """Samples beyond the bounding sphere."""
     bounding_radius: float = 3.0
@@ -59,6 +67,8 @@ class CoCoINRModelConfig(ExtModelConfig):
     """Weight of the colour's L1 loss."""
     eikonal_loss_mult: float = 0.1
     """Weight of the loss that keeps the distance's gradient at length one."""
+    curvature_loss_mult: float = 0.0
+    """Weight of the loss that holds normals of neighbours together (not in the paper; MonoSDF: 0.005)."""
     mask_loss_mult: float = 0.0
     """Weight of the cross entropy between accumulation and foreground mask, where the data has masks (not in the
     paper; turntables need it)."""
@@ -102,7 +112,10 @@ class CoCoINRModel(RayModel):
         sdf, feature, gradient = self.field.sdf_gradient(points, context)
         views = directions[:, None].expand(-1, starts.shape[1], -1).reshape(-1, 3)
         colours = self.field.colour(points, views, gradient, feature, context).view(*starts.shape, 3)
-        weights, behind = render_weights(self.density(sdf).view(starts.shape), deltas)
+        if self.config.opacity == "logistic":
+            weights, behind = alpha_weights(logistic_alpha(sdf.view(starts.shape), self.density.beta))
+        else:
+            weights, behind = render_weights(self.density(sdf).view(starts.shape), deltas)
         background = self._background(origins, directions, context)
 
         foreground = (weights[..., None] * colours).sum(1)
@@ -117,13 +130,13 @@ class CoCoINRModel(RayModel):
             "normals": (normals + 1) / 2,
         }
         if self.training:
-            outputs["eikonal_gradients"] = self._eikonal_gradients(origins, directions, starts, context)
+            outputs.update(self._regularised_gradients(origins, directions, starts, context))
         else:
             outputs["foreground"] = foreground
             outputs["background"] = background
             if "sdf" in context:
                 surface = origins + outputs["depth"] * directions
-                outputs["prototype_entropy"] = self.field.prototype_entropy(surface)
+                outputs["prototype_entropy"], outputs["prototypes"] = self.field.prototype_maps(surface)
         return outputs
 
     def signed_distance(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
@@ -153,15 +166,21 @@ class CoCoINRModel(RayModel):
         weights, _ = render_weights(density.view(-1, count), deltas)
         return (weights[..., None] * colours.view(-1, count, 3)).sum(1)
 
-    def _eikonal_gradients(
+    def _regularised_gradients(
         self, origins: Tensor, directions: Tensor, starts: Tensor, context: Context
-    ) -> Float[Tensor, "points 3"]:
-        """Gradients at one random point of the box per ray, and at one of the ray's samples."""
-        radius = self.config.bounding_radius
+    ) -> Dict[str, Float[Tensor, "points 3"]]:
+        """Gradients at one random point of the box per ray, and at one of the ray's samples; where it is asked for,
+        also at neighbours of the latter."""
+        radius, count = self.config.bounding_radius, len(origins)
         anywhere = (torch.rand_like(origins) * 2 - 1) * radius
-        pick = torch.randint(starts.shape[1], (len(starts), 1), device=starts.device)
+        pick = torch.randint(starts.shape[1], (count, 1), device=starts.device)
         nearby = origins + starts.gather(1, pick) * directions
-        return self.field.sdf_gradient(torch.cat([anywhere, nearby]), context)[2]
+        points = [anywhere, nearby]
+        if self.config.curvature_loss_mult > 0:
+            points.append(nearby + (torch.rand_like(nearby) - 0.5) * NEIGHBOUR)
+        gradients = self.field.sdf_gradient(torch.cat(points), context)[2]
+        found = {"eikonal_gradients": gradients[: 2 * count]}
+        return {**found, "neighbour_gradients": gradients[2 * count :]} if len(points) > 2 else found
 
     def get_metrics_dict(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, Tensor]:
         return {**super().get_metrics_dict(outputs, batch), "beta": self.density.beta.detach()}
@@ -175,8 +194,12 @@ class CoCoINRModel(RayModel):
         config = self.config
         losses = {"rgb_loss": config.rgb_loss_mult * F.l1_loss(outputs["rgb"], self._colours(batch))}
         if "eikonal_gradients" in outputs:
-            length = outputs["eikonal_gradients"].norm(dim=-1)
-            losses["eikonal_loss"] = config.eikonal_loss_mult * (length - 1).square().mean()
+            losses["eikonal_loss"] = config.eikonal_loss_mult * eikonal_loss(outputs["eikonal_gradients"])
+        if "neighbour_gradients" in outputs:
+            nearby = outputs["eikonal_gradients"].chunk(2)[1]
+            losses["curvature_loss"] = config.curvature_loss_mult * curvature_loss(
+                nearby, outputs["neighbour_gradients"]
+            )
         if config.mask_loss_mult > 0 and "fg_mask" in batch:
             losses["mask_loss"] = config.mask_loss_mult * self.mask_entropy(outputs, batch)
         return losses

@@ -4,16 +4,18 @@
 Implemented: codes on the vertices of any body of fixed topology, diffused by a sparse convolution tower; a latent code
 per frame; boxes per frame. Deviations: codes of vertices in one voxel are averaged, levels are read at their exact
 place, only samples near the body are decoded (in training and evaluation alike), the last interval of a ray is finite.
-Not here: novel poses, the released weights, ZJU-MoCap, an optimised body pose.
+Not here: the released weights, an optimised body pose.
 """
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Literal, Optional, Sequence, Tuple, Type
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
@@ -21,12 +23,16 @@ from torch.nn import Parameter
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.frame_controls import FrameControls
 from nerfstudio_ext.fields.neural_body_field import NeuralBodyField, NeuralBodyFieldConfig
-from nerfstudio_ext.human.body_grid import body_frames, box_span
+from nerfstudio_ext.human.body_grid import BodyFrames, box_span
 from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.splat import lay_over
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import render_weights
 
 PLAYBACK_FPS = 8.0
+FAINT = 1e-4
+"""Share in a pixel below which a sample's colour is not worked out when rendering: all of them together stay below
+what 8 bits tell apart."""
 
 
 @dataclass
@@ -36,7 +42,7 @@ class NeuralBodyModelConfig(ExtModelConfig):
     _target: Type = field(default_factory=lambda: NeuralBodyModel)
     enable_collider: bool = False
     """Each frame has a box of its own."""
-    eval_num_rays_per_chunk: int = 4096
+    eval_num_rays_per_chunk: int = 8192
     """Rays rendered at once."""
     field: NeuralBodyFieldConfig = field(default_factory=NeuralBodyFieldConfig)
     """Architecture."""
@@ -52,6 +58,10 @@ class NeuralBodyModelConfig(ExtModelConfig):
     """Weight of the mean squared colour error."""
     mask_loss_mult: float = 0.0
     """Weight of the cross entropy between accumulation and mask (not in the paper; dark clothes on black need it)."""
+    novel_pose_latent: Literal["last", "mean", "nearest", "zero"] = "last"
+    """Latent code of frames that were not trained on: of the last one (the paper's), the mean, of the nearest, or 0."""
+    cached_frames: int = 400
+    """Frames whose grids and tables are kept in memory; at 5 mm each takes about 15 MB."""
     gradient_limit: float = 40.0
     """Gradients are cut at this absolute value, number by number."""
 
@@ -68,11 +78,11 @@ class NeuralBodyModel(RayModel):
         motion: Optional[BodyMotion] = self.kwargs["metadata"].get("body_motion")
         if motion is None:
             raise InputError("neural-body needs a body: name a dataparser that brings one, as procedural-human-data.")
-        self.num_frames = len(motion.vertices)
-        # What follows from the vertices alone is not saved: another motion may take its place.
-        self._frames = body_frames(motion, config.voxel_size, config.box_padding, config.reach)
         self._volumes: Optional[Dict[int, List[Tensor]]] = None
-        self.field = config.field.setup(num_vertices=motion.vertices.shape[1], num_frames=self.num_frames)
+        trained = self.kwargs["metadata"].get("trained_frames", range(len(motion.vertices)))
+        self.field = config.field.setup(num_vertices=motion.vertices.shape[1], num_frames=len(trained))
+        self.set_motion(motion, trained)
+        self.field.wake(motion.vertices[trained[0]], self._frames[trained[0]])
         self.frame_controls = FrameControls(self.num_frames, PLAYBACK_FPS)
         limit = config.gradient_limit
         for parameter in self.field.parameters():
@@ -86,8 +96,54 @@ class NeuralBodyModel(RayModel):
 
     def to(self, *args, **kwargs) -> "NeuralBodyModel":
         super().to(*args, **kwargs)
-        self._frames = [frame.to(self.device) for frame in self._frames]
+        self._frames = self._frames.to(self.device)
         return self
+
+    def set_motion(self, motion: BodyMotion, trained: Sequence[int] = ()) -> None:
+        """Let a motion drive the model from now on. It is not saved: any other one may take its place.
+
+        Args:
+            motion: Of the body that the codes live on.
+            trained: Its frames that have a latent code, in the order of the codes; the others follow
+                `novel_pose_latent`.
+
+        Raises:
+            InputError: It is the motion of another body.
+        """
+        vertices, codes = motion.vertices.shape[1], len(self.field.codes)
+        if vertices != codes:
+            raise InputError(
+                f"The motion's body has {vertices} vertices, but the model's codes live on {codes}: pose the body "
+                "that it was trained with."
+            )
+        config = self.config
+        frames = BodyFrames(motion, config.voxel_size, config.box_padding, config.reach, config.cached_frames)
+        self._frames = frames.to(self.field.codes.device)
+        self.motion = motion
+        self._latent_rows = {int(frame): row for row, frame in enumerate(trained)}
+        self.num_frames = len(motion.vertices)
+
+    def latent_of(self, number: int) -> Float[Tensor, "latent"]:
+        """Latent code of a frame."""
+        latents, rows = self.field.latents, self._latent_rows
+        if number in rows:
+            return latents[rows[number]]
+        policy = self.config.novel_pose_latent
+        if policy == "mean":
+            return latents.mean(dim=0)
+        if policy == "zero":
+            return torch.zeros_like(latents[0])
+        if policy == "nearest" and rows:
+            return latents[rows[min(rows, key=lambda frame: abs(frame - number))]]
+        return latents[-1]
+
+    @torch.no_grad()
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: Optional[OrientedBox] = None) -> Dict[str, Tensor]:
+        """One picture, and ``body``: the vertices of its frame over it."""
+        outputs = super().get_outputs_for_camera(camera, obb_box)
+        number = 0 if camera.times is None else int(self._numbers(camera.times.flatten()[:1]))
+        outputs["body"] = lay_over(outputs["rgb"], self.motion.vertices[number], camera)
+        return outputs
 
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> Dict[str, Tensor]:
@@ -103,7 +159,7 @@ class NeuralBodyModel(RayModel):
         origins, directions = ray_bundle.origins, F.normalize(ray_bundle.directions, dim=-1)
         if ray_bundle.times is None:
             return self._outputs_of_frame(origins, directions, 0)
-        numbers = (ray_bundle.times[:, 0].clamp(0, 1) * (self.num_frames - 1)).round().long()
+        numbers = self._numbers(ray_bundle.times[:, 0])
         present = torch.unique(numbers).tolist()
         if len(present) == 1:
             return self._outputs_of_frame(origins, directions, present[0])
@@ -112,31 +168,39 @@ class NeuralBodyModel(RayModel):
         order = torch.argsort(torch.cat([torch.nonzero(w)[:, 0] for w in where]))
         return {key: torch.cat([part[key] for part in parts])[order] for key in parts[0]}
 
+    def _numbers(self, times: Float[Tensor, "n"]) -> Tensor:
+        """Frames at some times."""
+        return (times.clamp(0, 1) * (self.num_frames - 1)).round().long()
+
     def _outputs_of_frame(self, origins: Tensor, directions: Tensor, number: int) -> Dict[str, Tensor]:
         frame, count = self._frames[number], self.config.num_samples
         near, far = box_span(origins, directions, frame.box)
-        length = (far - near).clamp(min=0)
-        shares = torch.arange(count, device=origins.device).expand(len(origins), -1)
-        offset = torch.rand(len(origins), count, device=origins.device) if self.training else 0.5
-        depths = near[:, None] + length[:, None] * (shares + offset) / count
-        deltas = (length / count)[:, None].expand(-1, count)
-        points = origins[:, None] + depths[..., None] * directions[:, None]
-        # Rays that miss the box have no length; nothing on them needs decoding.
-        inside = (deltas > 0).flatten() & frame.is_near(points.reshape(-1, 3))
-        kept = points.reshape(-1, 3)[inside]
-        hidden = self.field.hidden(kept, frame, self._volumes_of(number))
-        views = directions[:, None].expand(-1, count, -1).reshape(-1, 3)[inside]
-        density = origins.new_zeros(inside.shape).masked_scatter(inside, self.field.density(hidden))
-        colours = origins.new_zeros(*inside.shape, 3).masked_scatter(
-            inside[:, None], self.field.colour(hidden, kept, views, number)
-        )
-        weights, _ = render_weights(density.view(-1, count), deltas)
-        accumulation = weights.sum(-1, keepdim=True)
-        return {
+        meets = torch.nonzero(far > near)[:, 0]
+        start, views = near[meets, None], directions[meets]
+        length = (far - near)[meets, None]
+        shares = torch.arange(count, device=origins.device).expand(len(meets), -1)
+        offset = torch.rand(len(meets), count, device=origins.device) if self.training else 0.5
+        depths = start + length * (shares + offset) / count
+        points = (origins[meets, None] + depths[..., None] * views[:, None]).reshape(-1, 3)
+        inside = frame.is_near(points)
+        hidden = self.field.hidden(points[inside], frame, self._volumes_of(number))
+        density = depths.new_zeros(inside.shape).masked_scatter(inside, self.field.density(hidden))
+        weights, _ = render_weights(density.view(-1, count), (length / count).expand(-1, count))
+        lit = inside
+        if not self.training:
+            lit = inside & (weights.flatten() > FAINT)
+            hidden = hidden[lit[inside]]
+        views = views[:, None].expand(-1, count, -1).reshape(-1, 3)[lit]
+        colours = self.field.colour(hidden, points[lit], views, self.latent_of(number))
+        colours = depths.new_zeros(*lit.shape, 3).masked_scatter(lit[:, None], colours)
+        total = weights.sum(-1, keepdim=True)
+        found = {
             "rgb": (weights[..., None] * colours.view(-1, count, 3)).sum(1),
-            "accumulation": accumulation,
-            "depth": (weights * depths).sum(-1, keepdim=True) / accumulation.clamp(min=1e-3),
+            "accumulation": total,
+            "depth": (weights * depths).sum(-1, keepdim=True) / total.clamp(min=1e-3),
         }
+        # Rays that miss the box see nothing.
+        return {k: v.new_zeros(len(origins), v.shape[1]).index_copy(0, meets, v) for k, v in found.items()}
 
     def _volumes_of(self, number: int) -> List[Tensor]:
         if self._volumes is None:
@@ -146,11 +210,11 @@ class NeuralBodyModel(RayModel):
         return self._volumes[number]
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-        """Volume density per metre at world points of the first frame, for meshes."""
-        frame = self._frames[0]
+    def density(self, points: Float[Tensor, "n 3"], number: int = 0) -> Float[Tensor, "n"]:
+        """Volume density per metre at world points of a frame, for meshes."""
+        frame = self._frames[number]
         inside = frame.is_near(points)
-        hidden = self.field.hidden(points[inside], frame, self._volumes_of(0))
+        hidden = self.field.hidden(points[inside], frame, self._volumes_of(number))
         return points.new_zeros(len(points)).masked_scatter(inside, self.field.density(hidden))
 
     def get_loss_dict(
@@ -167,11 +231,22 @@ class NeuralBodyModel(RayModel):
     def get_image_metrics_and_images(
         self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
     ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
-        """The scores of every ray model, depth in metres; the picture ``geometry`` shows accumulation and depth."""
+        """The scores of every ray model, depth in metres, and ``psnr_box`` over the pixels whose ray meets the body's
+        box.
+
+        Scores of poses that were not trained on are called ``novel_pose_...``. The picture ``geometry`` shows
+        accumulation and depth.
+        """
         metrics, images = super().get_image_metrics_and_images(outputs, batch)
+        if "box_mask" in batch and bool(batch["box_mask"].any()):
+            box = batch["box_mask"].to(self.device)[..., 0]
+            error = (outputs["rgb"] - self._colours(batch))[box].square().mean()
+            metrics["psnr_box"] = float(-10 * torch.log10(error + 1e-9))
         depth = outputs["depth"] / outputs["depth"].max().clamp(min=1e-3)
         maps = [x.expand(-1, -1, 3) for x in (outputs["accumulation"], depth)]
         images["geometry"] = torch.cat(maps, dim=1)
+        if int(batch.get("frame", next(iter(self._latent_rows), 0))) not in self._latent_rows:
+            metrics = {f"novel_pose_{key}": value for key, value in metrics.items()}
         return metrics, images
 
     def scene_span(self) -> float:

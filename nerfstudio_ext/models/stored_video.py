@@ -1,8 +1,11 @@
 """A video as a .bnrv file: written from a trained model, read without one (format: docs/formats/bnrv.md)."""
 
 import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -12,7 +15,7 @@ from torch import Tensor
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.fields.boosting_nerv_field import BoostingNeRVField
 from nerfstudio_ext.fields.stored_field import Description, describe, read_description
-from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
+from nerfstudio_ext.models.boosting_nerv import SMOOTH_BASE, BoostingNeRVModel
 from nerfstudio_ext.video.bitstream.coder import decode, encode, fit
 from nerfstudio_ext.video.bitstream.container import Packed, Table, pack, read_table, unpack
 from nerfstudio_ext.video.frames import ClipInfo, FrameStore
@@ -71,19 +74,65 @@ class StoredVideo:
         Raises:
             IndexError: There is no such frame.
         """
-        frame = self.decode(k).permute(1, 2, 0)
-        return torch.round(frame * 255).to(torch.uint8).cpu().numpy()
+        return as_picture(self.decode(k))
 
     @torch.no_grad()
     def decode(self, k: int) -> Float[Tensor, "3 height width"]:
         """Frame k in [0, 1], on the device."""
         if not 0 <= k < len(self):
             raise IndexError(f"Frame {k} is not one of the video's frames 0 to {len(self) - 1}.")
-        embedding = None
-        if self._embedding_codes:
-            codes = torch.from_numpy(self._embedding_codes[k]).to(self.device).float()
-            embedding = (codes * self._table.embedding_scale + self._table.embedding_offset)[None]
-        return self.field(torch.tensor([k], device=self.device), embedding)[0]
+        return self.field(torch.tensor([k], device=self.device), self._embedding(k))[0]
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether times between frames make sense: only slowly varying time codes mean anything there."""
+        return len(self) > 1 and self.field.config.frequency_base <= SMOOTH_BASE
+
+    @torch.no_grad()
+    def decode_between(self, position: float) -> Float[Tensor, "3 height width"]:
+        """A picture between two frames, in [0, 1], on the device.
+
+        Args:
+            position: Place in the video, in frames from 0.
+        """
+        before = min(int(position), len(self) - 2)
+        code = self.field.time_code_between(Fraction(position).limit_denominator(1000), len(self))
+        first, second = self._embedding(before), self._embedding(before + 1)
+        mixed = None if first is None or second is None else torch.lerp(first, second, position - before)
+        return self.field(torch.tensor([before], device=self.device), mixed, code)[0]
+
+    def _embedding(self, k: int) -> Optional[Tensor]:
+        """Embedding of frame k, [1, channels, grid height, grid width]; none where frames have none."""
+        if not self._embedding_codes:
+            return None
+        # Where only even frames have one, an odd frame takes the mean of its neighbours'.
+        places = {k // 2, (k + 1) // 2} if self.header["task"] == "interpolation" else {k}
+        codes = np.mean([self._embedding_codes[place] for place in places], axis=0, dtype=np.float64)
+        numbers = torch.from_numpy(codes.astype(np.float32)).to(self.device)
+        return (numbers * self._table.embedding_scale + self._table.embedding_offset)[None]
+
+    def stream(self, workers: int = 2) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """All frames in order, several decoded at once: layers this small gain little from a second thread, and nearly
+        twofold from a second frame. On other devices than the CPU one after the other.
+
+        Args:
+            workers: Frames decoded at once, each by one thread.
+        """
+        if self.device.type != "cpu" or workers < 2:
+            yield from (self[k] for k in range(len(self)))
+            return
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            try:
+                ahead = deque(pool.submit(self.__getitem__, k) for k in range(min(2 * workers, len(self))))
+                for k in range(len(self)):
+                    frame = ahead.popleft().result()
+                    if k + 2 * workers < len(self):
+                        ahead.append(pool.submit(self.__getitem__, k + 2 * workers))
+                    yield frame
+            finally:
+                # What the workers set for themselves holds for every thread that is born later, too.
+                torch.set_num_threads(threads)
 
     def codes(self) -> List[np.ndarray]:
         """Integer codes as they lie in the file: the decoder's tensors, then the frames' embeddings."""
@@ -93,7 +142,7 @@ class StoredVideo:
         """Decode the words into the network's parameters and the embeddings' codes."""
         sizes = [tensor.numel() for tensor in description.sketch.decoder_parameters().values()]
         num_tensors, shape = len(sizes), description.sketch.embedding_shape
-        num_embedded = 0 if shape is None else description.clip.num_frames
+        num_embedded = description.num_embedded
         self._table: Table = read_table(packed, num_tensors, num_embedded)
         codes = decode(packed.words, self._table.distributions, sizes + [int(np.prod(shape or 0))] * num_embedded)
         self._decoder_codes = codes[:num_tensors]
@@ -102,6 +151,11 @@ class StoredVideo:
         for tensor, part, scale in zip(field.decoder_parameters().values(), self._decoder_codes, self._table.scales):
             tensor.data.copy_(torch.from_numpy(part.astype(np.float32) * scale).view(tensor.shape))
         return field
+
+
+def as_picture(frame: Float[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
+    """A frame in [0, 1] in 8 bits."""
+    return torch.round(frame.permute(1, 2, 0) * 255).to(torch.uint8).cpu().numpy()
 
 
 def read_video(path: Path, device: Union[str, torch.device] = "cpu") -> StoredVideo:
@@ -150,15 +204,12 @@ def encode_model(model: BoostingNeRVModel, method: str, bits: Optional[int] = No
         )
     if bits is not None and not 2 <= bits <= 12:
         raise InputError(f"--bits {bits} must be from 2 to 12.")
-    if model.embeddings is not None and model.size_report()["num_embeddings"] < model.embeddings.numel():
-        raise InputError(
-            "A run of the interpolation task cannot be written as .bnrv: train the clip with all its frames."
-        )
     scales, embedding, codes = _codes(model) if bits is None else _quantise(model, bits)
     distributions = fit(codes)
     table = Table(scales, *embedding, distributions)
     clip: ClipInfo = model.frames.info
-    header: Dict[str, Any] = describe(clip, model.field, model.width, method)
+    task = "interpolation" if model.interpolates else "representation"
+    header: Dict[str, Any] = describe(clip, model.field, model.width, method, task)
     return pack(header, table, encode(codes, distributions))
 
 
@@ -175,7 +226,7 @@ def _codes(model: BoostingNeRVModel) -> Numbers:
     if model.embeddings is not None:
         assert quantizer.embeddings is not None
         embedding = (float(quantizer.embeddings.log_scale.exp()), float(quantizer.embeddings.offset))
-        codes += [_integers(frame) for frame in quantizer.stored_embeddings(model.embeddings)[1]]
+        codes += [_integers(frame) for frame in quantizer.stored_embeddings(_known_embeddings(model))[1]]
     return quantizer.decoder.scales().detach().cpu().numpy(), embedding, codes
 
 
@@ -189,11 +240,18 @@ def _quantise(model: BoostingNeRVModel, bits: int) -> Numbers:
         codes.append(_integers(torch.round(tensor / float(np.float32(scales[-1])))))
     embedding = (1.0, 0.0)
     if model.embeddings is not None:
-        low, high = float(model.embeddings.min()), float(model.embeddings.max())
+        known = _known_embeddings(model)
+        low, high = float(known.min()), float(known.max())
         step = float(np.float32(max(high - low, 1e-6) / levels))
         embedding = (step, float(np.float32(low)))
-        codes += [_integers(frame) for frame in torch.round((model.embeddings - embedding[1]) / step)]
+        codes += [_integers(frame) for frame in torch.round((known - embedding[1]) / step)]
     return np.array(scales, np.float32), embedding, codes
+
+
+def _known_embeddings(model: BoostingNeRVModel) -> Tensor:
+    """Embeddings that are stored: those of all frames, or of the even ones where odd ones follow from them."""
+    assert model.embeddings is not None
+    return model.embeddings[::2] if model.interpolates else model.embeddings
 
 
 def _integers(codes: Tensor) -> np.ndarray:

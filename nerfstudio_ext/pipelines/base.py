@@ -206,15 +206,17 @@ def _without_ddp(key: str) -> str:
 
 
 def _average(rows: List[Dict[str, float]], get_std: bool) -> Dict[str, float]:
-    """Mean, and on demand standard deviation, of each metric over the images."""
+    """Mean, and on demand standard deviation, of each metric over the images that have it."""
     if not rows:
         raise InputError("There is no image to evaluate: the evaluation split of this run is empty.")
     averages = {}
-    for key in rows[0]:
-        values = torch.tensor([float(row[key]) for row in rows], dtype=torch.float64)
-        for index in torch.nonzero(~torch.isfinite(values)).flatten().tolist()[:1]:
+    for key in dict.fromkeys(key for row in rows for key in row):
+        having = [index for index, row in enumerate(rows) if key in row]
+        values = torch.tensor([float(rows[index][key]) for index in having], dtype=torch.float64)
+        for bad in torch.nonzero(~torch.isfinite(values)).flatten().tolist()[:1]:
             raise InputError(
-                f"Metric '{key}' of evaluation image {index} is {values[index]:g}, not a number that can be averaged: "
+                f"Metric '{key}' of evaluation image {having[bad]} is {values[bad]:g}, not a number that can be "
+                f"averaged: "
                 "the model has diverged or the image is broken; go back to an earlier checkpoint or train it again."
             )
         std, mean = torch.std_mean(values, correction=0)

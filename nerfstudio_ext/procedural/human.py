@@ -16,6 +16,7 @@ from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import cache_dir
 from nerfstudio_ext.human.body_model import BodyModel, anny_body
 from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.capture import HumanView
 from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.procedural.casting import MeshCaster
 from nerfstudio_ext.procedural.rigs import rig_poses
@@ -52,6 +53,11 @@ class HumanScene:
     poses: Float[Tensor, "cameras 3 4"]
     """Camera to world, OpenGL axes."""
     focal: float
+
+    def view(self, frame: int, camera: int) -> HumanView:
+        """One picture with mask and depth."""
+        rgb = (self.rgb[frame, camera] * 255).round().to(torch.uint8)
+        return HumanView(rgb.numpy(), self.mask[frame, camera].numpy(), self.depth[frame, camera].numpy())
 
     def __deepcopy__(self, memo: dict) -> "HumanScene":
         return self  # datasets copy their metadata; what is drawn once serves all of them

@@ -13,7 +13,7 @@ RigName = Literal["rings", "ring", "hemisphere"]
 def look_at_origin(position: Float[Tensor, "views 3"]) -> Float[Tensor, "views 3 4"]:
     """Camera-to-world poses (OpenGL axes: right, up, backward) of cameras that look at the origin; +z is up."""
     backward = torch.nn.functional.normalize(position, dim=-1)
-    up = torch.tensor([0.0, 0.0, 1.0]).expand_as(backward)
+    up = torch.tensor([0.0, 0.0, 1.0]).to(backward).expand_as(backward)
     right = torch.nn.functional.normalize(torch.linalg.cross(up, backward), dim=-1)
     return torch.stack([right, torch.linalg.cross(backward, right), backward, position], dim=-1)
 

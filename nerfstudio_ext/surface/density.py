@@ -1,4 +1,5 @@
-"""From signed distance to volume density and back to a picture (VolSDF, Yariv et al. 2021, section 3.1)."""
+"""From signed distance to opacity and to a picture: as a density (VolSDF, Yariv et al. 2021, section 3.1), or as the
+opacity of each interval (NeuS, Wang et al. 2021, section 3.1)."""
 
 from typing import Tuple, Union
 
@@ -49,3 +50,28 @@ def render_weights(
     total = torch.cumsum(energy, dim=-1)
     weights = -torch.expm1(-energy) * torch.exp(-(total - energy))
     return weights, torch.exp(-total[:, -1])
+
+
+def logistic_alpha(
+    sdf: Float[Tensor, "rays samples"], scale: Union[float, Float[Tensor, ""]]
+) -> Float[Tensor, "rays samples"]:
+    """Opacity of the interval that begins at each sample (NeuS Eq. 13): how far the logistic function falls within it.
+
+    The last interval, which has no other end, is clear; where the distance grows, nothing is opaque.
+
+    Args:
+        sdf: Signed distance in world units, negative inside, in the order of the samples.
+        scale: Of the logistic distribution in world units; NeuS calls its inverse s.
+    """
+    inside = torch.nn.functional.logsigmoid(sdf / scale)
+    falls = -torch.expm1((inside[:, 1:] - inside[:, :-1]).clamp(max=0))
+    return torch.cat([falls, torch.zeros_like(falls[:, :1])], dim=-1)
+
+
+def alpha_weights(
+    alpha: Float[Tensor, "rays samples"],
+) -> Tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays"]]:
+    """As `render_weights`, from the opacities of intervals."""
+    clear = torch.cumprod(1 - alpha, dim=-1)
+    before = torch.cat([torch.ones_like(clear[:, :1]), clear[:, :-1]], dim=-1)
+    return alpha * before, clear[:, -1]

@@ -61,6 +61,15 @@ def test_decode_to_a_video_with_sound(clip, tmp_path):
         assert container.duration / 1e6 < 0.5
 
 
+@pytest.mark.parametrize("method, pictures", [("hnerv-boost-interp-tiny", 2 * FRAMES - 1), ("nerv-boost-tiny", FRAMES)])
+def test_decode_at_twice_the_rate(method, pictures, tmp_path):
+    Encode(train(tiny_config(method, tmp_path)).folder, tmp_path / "clip.bnrv", bits=8).main()
+    Decode(tmp_path / "clip.bnrv", tmp_path / "out.mp4", fps=50.0).main()
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert float(container.streams.video[0].average_rate) == 50
+        assert sum(1 for _ in container.decode(video=0)) == pictures
+
+
 @pytest.mark.parametrize(
     "command, told",
     [
@@ -69,6 +78,7 @@ def test_decode_to_a_video_with_sound(clip, tmp_path):
         (lambda run, clip, folder: Encode(folder, folder / "a.bnrv"), "not a trained run"),
         (lambda run, clip, folder: Decode(clip, folder / "a.wmv"), "must end in"),
         (lambda run, clip, folder: Decode(clip, folder / "a", keep_audio=clip), "--keep-audio"),
+        (lambda run, clip, folder: Decode(clip, folder / "a.mp4", fps=0.0), "--fps"),
         (lambda run, clip, folder: Decode(run / "config.yml", folder / "a"), "no readable .bnrv video"),
         (lambda run, clip, folder: Info(folder / "none.bnrv"), "cannot be read"),
     ],

@@ -1,4 +1,7 @@
-"""The demo of a video method, its commands called in this process: starting six programs would take minutes."""
+"""The demo of a video method and of a surface method.
+
+Their commands are called in this process: starting six programs would take minutes.
+"""
 
 import shlex
 import sys
@@ -9,6 +12,8 @@ import pytest
 
 from nerfstudio_ext.cli import demo
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.export.object_scene import write_object_scene
+from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> List[str]:
             except SystemExit as end:
                 assert not end.code, f"{shlex.join(command)} ended with {end.code}"
 
-    monkeypatch.setattr(demo, "_run", run)
+    monkeypatch.setattr(demo, "run_command", run)
     return ran
 
 
@@ -40,6 +45,20 @@ def test_demo_ends_with_a_decoded_file(here, make_clip, tmp_path, capsys):
     assert "psnr" in printed and str(renders / "clip.png") in printed
     size = next(line for line in printed.splitlines() if ".bnrv file" in line)
     assert str((renders / "clip.bnrv").stat().st_size) in size and "dB" in size
+
+
+def test_demo_of_a_scene_ends_with_a_mesh(here, monkeypatch, tmp_path, capsys):
+    """Data of the user's own, which another dataparser than the method's default reads; a small mesh, to save time."""
+    data, whole = tmp_path / "ball", demo._run
+    write_object_scene(ObjectScene(ObjectSceneOptions("spheres", num_views=10, size=16)), data)
+    small = ["--resolution", "32"]
+    monkeypatch.setattr(demo, "_run", lambda c: whole([*c, *small] if c[:3] == ["ns-ext", "export", "mesh"] else c))
+    demo.Demo("coco-inr-tiny", data, "idr-data", steps=2, output_dir=tmp_path / "out").main()
+    assert [command.split()[0] for command in here] == ["ns-train", "ns-eval", "ns-render", "ns-ext"]
+    run = next((tmp_path / "out" / "scene" / "coco-inr-tiny").glob("*"))
+    for name in ("metrics.json", "mesh.ply", "renders/orbit.mp4"):
+        assert (run / name).stat().st_size > 0, name
+    assert "psnr_masked" in capsys.readouterr().out
 
 
 def test_unknown_method_is_refused(here):

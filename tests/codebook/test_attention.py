@@ -6,15 +6,18 @@ import torch
 from nerfstudio_ext.codebook.attention import Attention, CodebookAttention, CoordinateAttention, attention_entropy
 
 
-def test_attention_against_torchs_own():
+@pytest.mark.parametrize("fold", [False, True])
+def test_attention_against_torchs_own(fold):
     torch.manual_seed(1)
-    module = Attention(12, 10, heads=3, head_width=4)
-    queries, context = torch.randn(7, 12), torch.randn(9, 10)
+    module = Attention(14, 10, heads=3, head_width=4, fold=fold)
+    queries, context = torch.randn(7, 14), torch.randn(9, 10)
     out = module(queries, module.keys_values(context))
     q = module.to_query(module.norm_query(queries)).view(7, 3, 4).transpose(0, 1)
     k, v = (x.view(9, 3, 4).transpose(0, 1) for x in module.to_key_value(module.norm_context(context)).chunk(2, -1))
     wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(0, 1).reshape(7, 12)
     assert torch.allclose(out, module.to_out(wanted), atol=1e-6)
+    weights = torch.softmax(q @ k.transpose(1, 2) / 2, dim=-1)
+    assert torch.allclose(module.weights(queries, module.keys_values(context)), weights, atol=1e-6)
 
 
 def test_one_query_against_a_loop():
@@ -34,8 +37,9 @@ def test_size_is_the_papers():
     assert sum(p.numel() for p in module.parameters()) == 1_121_792
 
 
-def test_second_derivatives():
-    module = CoordinateAttention(6, 8, heads=2, head_width=4, blocks=2, activation=torch.nn.GELU()).double()
+@pytest.mark.parametrize("head_width", [4, 2])
+def test_second_derivatives(head_width):
+    module = CoordinateAttention(6, 8, heads=2, head_width=head_width, blocks=2, activation=torch.nn.GELU()).double()
     prototypes = torch.randn(5, 8, dtype=torch.float64)
     points = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
 

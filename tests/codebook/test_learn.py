@@ -1,16 +1,17 @@
 import pytest
 import torch
 
-from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook, nearest_codes, procedural_pictures
+from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook, nearest_codes
 from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, effective_rank, load_codebook, read_safetensors
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.procedural.pictures import procedural_pictures
 
 SMALL = LearnOptions(codes=32, width=16, patches=2000, iterations=8)
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return procedural_pictures(size=40, views=2)
+    return procedural_pictures(12, 40)
 
 
 def test_learning_is_deterministic_and_useful(pictures):
@@ -37,7 +38,7 @@ def test_shipped_codebook_passes_its_gate():
     metadata = read_safetensors(DEFAULT_CODEBOOK)[1]
     assert float(metadata["usage"]) >= 0.8 and float(metadata["perplexity_share"]) >= 0.4
     assert float(metadata["gain_over_flat_db"]) > 2
-    assert metadata["command"].startswith("ns-ext codebook learn")
+    assert metadata["command"].startswith("ns-ext codebook learn") and "none is a test object" in metadata["pictures"]
     assert DEFAULT_CODEBOOK.stat().st_size < 200_000
 
 

@@ -37,6 +37,7 @@ def test_others_are_moved_and_the_way_back_is_known(radius):
 
 def test_the_file_may_be_kept_with_a_word():
     assert "8 of them outside" in find_normalisation(cameras(4.0), "file").report
+    assert "too close" in find_normalisation(cameras(0.9), "file").report
     assert find_normalisation(cameras(2.5), "cameras").scale == pytest.approx(3 / 1.1 / 2.5, rel=1e-3)
 
 

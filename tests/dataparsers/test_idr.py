@@ -76,6 +76,22 @@ def test_pictures_named_after_their_cameras(tmp_path):
     assert torch.allclose(outputs.cameras.camera_to_worlds, poses[[1, 2, 4]], atol=1e-4)
 
 
+def test_published_views_go_by_the_folders_name(tmp_path):
+    """A head of H3DS in its own layout: img_0000.jpg, mask_0000.png and cameras.npz."""
+    head = tmp_path / "5ae021f2805c0854"
+    write(head, views=60)
+    for name, prefix in (("image", "img"), ("mask", "mask")):
+        for path in (head / name).glob("*.png"):
+            path.rename(path.with_name(f"{prefix}_{int(path.stem):04d}.png"))
+    outputs = parse(head, official_views=3)
+    assert [path.stem for path in outputs.image_filenames] == ["img_0001", "img_0007", "img_0054"]
+    assert outputs.metadata["fg_mask_filenames"][2].stem == "mask_0054"
+    with pytest.raises(InputError, match="give one of them"):
+        parse(head, official_views=3, num_views=4)
+    with pytest.raises(InputError, match="no published views for a folder called"):
+        parse(head.rename(tmp_path / "head"), official_views=3)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -165,7 +165,8 @@ def test_every_network_reads_the_codebook():
     assert ((before - after).abs().amax(0) > 1e-6).all()
 
 
-def test_entropy_of_the_attention():
+def test_maps_of_the_attention():
     field = build()
-    entropy = field.prototype_entropy(torch.rand(7, 3))
+    entropy, colours = field.prototype_maps(torch.rand(7, 3))
     assert entropy.shape == (7, 1) and (entropy >= 0).all() and (entropy <= 1.0001).all()
+    assert colours.shape == (7, 3) and (colours >= 0).all() and (colours <= 1).all()

@@ -41,7 +41,7 @@ def read(data: bytes) -> int:
         raise InputError(description)
     sizes = [tensor.numel() for tensor in description.sketch.decoder_parameters().values()]
     shape = description.sketch.embedding_shape
-    frames = 0 if shape is None else description.clip.num_frames
+    frames = description.num_embedded
     table = container.read_table(packed, len(sizes), frames)
     if shape is not None:
         sizes += [shape[0] * shape[1] * shape[2]] * frames

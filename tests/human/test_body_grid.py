@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import torch
 
-from nerfstudio_ext.human.body_grid import body_frames, box_span
+from nerfstudio_ext.human.body_grid import BodyFrames, box_span
 from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.skinning import rotation_matrix
 
@@ -16,25 +16,27 @@ def motion(frames=2):
 
 
 def test_a_rigid_move_leaves_the_grid_as_it_is():
-    one, other = body_frames(motion(), 0.05, 0.05, 2)
+    one, other = BodyFrames(motion(), 0.05, 0.05, 2)
     assert one.tables.counts == other.tables.counts
     assert torch.equal(one.tables.site_of_point, other.tables.site_of_point)
     torch.testing.assert_close(one.voxels(motion().vertices[0]), other.voxels(motion().vertices[1]), rtol=0, atol=1e-4)
 
 
 def test_vertices_round_to_their_own_site_and_are_decoded():
-    frame = body_frames(motion(), 0.05, 0.05, 1)[0]
+    frame = BodyFrames(motion(), 0.05, 0.05, 1)[0]
     vertices = motion().vertices[0]
     coords = frame.voxels(vertices).round().long()
-    assert torch.equal(frame.tables.rows[0][tuple(coords.unbind(1))].long(), frame.tables.site_of_point)
+    same_voxel = (coords[:, None] == coords[None]).all(-1)
+    sites = frame.tables.site_of_point
+    assert torch.equal(same_voxel, sites[:, None] == sites[None])
     assert bool(frame.is_near(vertices).all())
     assert not bool(frame.is_near(vertices + 3).any())
-    assert all(n % 32 == 0 for n in frame.tables.rows[0].shape)
+    assert all(n % 16 == 2 for n in frame.tables.rows[1].shape)
 
 
 def test_wider_reach_keeps_more():
     points = torch.rand(4000, 3) * 3 - 1.5
-    close, far = (body_frames(motion(), 0.05, 0.05, reach)[0].is_near(points) for reach in (1, 4))
+    close, far = (BodyFrames(motion(), 0.05, 0.05, reach)[0].is_near(points) for reach in (1, 4))
     assert int(close.sum()) < int(far.sum()) and not bool((close & ~far).any())
 
 
@@ -52,5 +54,14 @@ def test_box_span_against_points_on_the_ray():
 
 
 def test_padding_widens_the_box():
-    frame = body_frames(replace(motion()), 0.05, 0.1, 1)[0]
+    frame = BodyFrames(replace(motion()), 0.05, 0.1, 1)[0]
     torch.testing.assert_close(frame.box[0], motion().vertices[0].amin(0) - 0.1)
+
+
+def test_frames_are_built_when_asked_for_and_the_last_ones_kept():
+    frames = BodyFrames(motion(3), 0.05, 0.05, 1, limit=2)
+    first = frames[0]
+    assert frames[0] is first and len(frames) == 3
+    assert frames[1] is not None and frames[2] is not None
+    again = frames[0]
+    assert again is not first and torch.equal(again.box, first.box)

@@ -7,7 +7,7 @@ from nerfstudio_ext.human.sparse_conv import (
     SparseTower,
     build_tables,
     dilate,
-    row_at,
+    flagged,
     sample,
     scatter_mean,
 )
@@ -21,6 +21,8 @@ def points():
 
 
 def densify(features, grid):
+    """Without the rim."""
+    grid = grid[1:-1, 1:-1, 1:-1]
     padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
     return padded[grid.long()].permute(3, 0, 1, 2)[None]
 
@@ -38,7 +40,7 @@ def test_convolutions_equal_masked_dense_ones(points):
         features = torch.randn(count, 3, dtype=torch.float64, requires_grad=True)
         layer = SparseConv(3, 5, "layer").double()
         dense = densify(features, grid)
-        mask = (grid != count)[None, None].double()
+        mask = (grid != count)[1:-1, 1:-1, 1:-1][None, None].double()
         ours = densify(layer.convolve(features, tables.same[level]), grid)
         torch.testing.assert_close(ours, F.conv3d(dense, kernel(layer, 3), padding=1) * mask, rtol=0, atol=1e-10)
         if level == 4:
@@ -46,7 +48,7 @@ def test_convolutions_equal_masked_dense_ones(points):
         theirs = F.conv3d(dense, kernel(layer, 3), stride=2, padding=1)
         active = F.max_pool3d(mask, 3, 2, 1) > 0
         coarse = tables.rows[level + 1]
-        assert torch.equal((coarse != tables.counts[level + 1])[None, None], active)
+        assert torch.equal((coarse != tables.counts[level + 1])[1:-1, 1:-1, 1:-1][None, None], active)
         ours = densify(layer.convolve(features, tables.down[level]), coarse)
         torch.testing.assert_close(ours, theirs * active, rtol=0, atol=1e-10)
         target = torch.randn_like(ours)
@@ -61,15 +63,15 @@ def test_points_in_one_voxel_share_its_mean():
     values = torch.tensor([[1.0], [5.0], [3.0]])
     means = scatter_mean(values, tables.site_of_point, tables.counts[0])
     assert tables.counts[0] == 2
-    assert float(means[row_at(tables.rows[0], points[:1], 2)]) == 2.0
-    assert float(means[row_at(tables.rows[0], points[1:2], 2)]) == 5.0
+    assert float(means[tables.rows[0][2, 3, 4]]) == 2.0
+    assert float(means[tables.rows[0][5, 5, 5]]) == 5.0
 
 
 def test_sampling_equals_grid_sample(points):
     tables = build_tables(points, SHAPE)
     grid = tables.rows[1]
     features = torch.randn(tables.counts[1], 4, dtype=torch.float64)
-    size = torch.tensor(grid.shape, dtype=torch.float64)
+    size = torch.tensor(grid.shape, dtype=torch.float64) - 2
     position = torch.rand(200, 3, dtype=torch.float64) * (size + 3) - 2
     normalised = 2 * position / (size - 1) - 1
     wanted = F.grid_sample(densify(features, grid), normalised.flip(-1)[None, None, None], align_corners=True)
@@ -79,7 +81,9 @@ def test_sampling_equals_grid_sample(points):
 def test_dilation_reaches_exactly_its_radius():
     tables = build_tables(torch.tensor([[4, 6, 5]]), SHAPE)
     wide = dilate(tables.rows[0], tables.counts[0], 2)
-    assert int(wide.sum()) == 125 and bool(wide[2, 4, 3]) and not bool(wide[1, 6, 5])
+    assert int(wide.sum()) == 125 and bool(wide[3, 5, 4]) and not bool(wide[2, 7, 6])
+    places = torch.tensor([[2.4, 4.0, 3.0], [1.4, 4.0, 3.0], [-50.0, 4.0, 3.0], [4.0, 60.0, 5.0]])
+    assert flagged(wide, places).tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])

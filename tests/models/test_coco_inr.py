@@ -74,7 +74,9 @@ def test_outputs_in_training_and_evaluation(codebook, views):
     with torch.no_grad():
         shown = model.eval().get_outputs(bundle)
     assert list(shown)[:4] == ["rgb", "accumulation", "depth", "normals"]
-    assert ("prototype_entropy" in shown) == (codebook != "none")
+    assert ("prototype_entropy" in shown) == ("prototypes" in shown) == (codebook != "none")
+    if codebook != "none":
+        assert shown["prototypes"].shape == (40, 3) and 0 <= shown["prototypes"].min() <= shown["prototypes"].max() <= 1
     assert all(len(value) == 40 for value in shown.values()), "one row per ray"
     assert shown["accumulation"].max() <= 1 + 1e-5
     whole = shown["foreground"] + (1 - shown["accumulation"]) * shown["background"]
@@ -93,6 +95,37 @@ def test_losses_by_hand(views):
     assert float(losses["rgb_loss"]) == pytest.approx(0.25)
     assert float(losses["eikonal_loss"]) == pytest.approx(0.1 * 0.5)
     assert float(losses["mask_loss"]) == pytest.approx(0.5 * 0.6931, abs=1e-3)
+
+
+def test_curvature_by_hand(views):
+    model = build(curvature_loss_mult=0.5)
+    bundle, batch = batch_of(views, 0, torch.arange(40))
+    trained = model.train().get_outputs(bundle)
+    assert trained["eikonal_gradients"].shape == (80, 3) and trained["neighbour_gradients"].shape == (40, 3)
+    up, right = torch.tensor([[0.0, 0, 3]]), torch.tensor([[2.0, 0, 0]])
+    trained["eikonal_gradients"], trained["neighbour_gradients"] = torch.cat([right, up]), right
+    assert float(model.get_loss_dict(trained, batch)["curvature_loss"]) == pytest.approx(0.5 * 2**0.5)
+
+
+def test_logistic_opacity_learns_too(views):
+    bundle, batch = batch_of(views, 0, torch.arange(24 * 24))
+    errors = []
+    for steps in (0, 60):
+        model = fit(build(opacity="logistic"), views, steps)
+        with torch.no_grad():
+            outputs = model.get_outputs(bundle)
+        errors.append(float((outputs["rgb"] - batch["image"]).abs().mean()))
+        assert outputs["accumulation"].max() > 0.9
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_colour_may_see_the_encoded_position(views):
+    bare, encoded = build(), build()
+    encoded.config.field.colour_octaves = 3
+    encoded = encoded.config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata={}, device="cpu")
+    widths = [model.field.colour_network[0].in_features for model in (bare, encoded)]
+    assert widths[1] - widths[0] == 18
+    assert encoded.eval().get_outputs(batch_of(views, 0, torch.arange(5))[0])["rgb"].shape == (5, 3)
 
 
 def test_every_parameter_wakes_after_the_first_step(views):

@@ -9,7 +9,8 @@ import torch
 from dataparsers.video_frames import VideoDataParserConfig
 from nerfstudio_ext.data.video import VideoDataManagerConfig
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.models.stored_video import encode_model
+from nerfstudio_ext.models.stored_video import StoredVideo, encode_model
+from nerfstudio_ext.video.quantization import CompressionConfig
 from nerfstudio_ext.video.time_encoding import frame_times, positional_encoding
 from tests.models.test_boosting_nerv import HEIGHT, HYBRID, WIDTH, preset, small_model
 from tests.reference.plain_nerv import KINDS
@@ -26,10 +27,10 @@ def manager():
     return VideoDataManagerConfig(dataparser=parser(8)).setup(device="cpu")
 
 
-def smooth_model(kind, dataset):
+def smooth_model(kind, dataset, **changes):
     field = copy.deepcopy(preset(kind).pipeline.model.field)
     field.frequency_base, field.encoder_width = 1.05, 16
-    model = small_model(kind, dataset, field=field).eval()
+    model = small_model(kind, dataset, field=field, **changes).eval()
     model._embeddings_stale = model.embeddings is not None
     return model
 
@@ -82,8 +83,27 @@ def test_missing_frames_take_their_neighbours_mean(kind, manager):
         known = model.field.encode(manager.train_dataset.frames.batch([4], "cpu"))
     torch.testing.assert_close(table[4:5], known, rtol=1e-4, atol=1e-5)
     assert model.size_report()["num_embeddings"] == 4 * 16 * 3 * 5
-    with pytest.raises(InputError, match="interpolation task"):
-        encode_model(model, "a-preset", 8)
+
+
+@pytest.mark.extra("constriction")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_holds_the_even_frames_and_shows_all(kind, manager):
+    """Compressed: to the last bit of the codes what the model shows, at frames and between them."""
+    first = smooth_model(kind, manager.train_dataset)
+    first.prepare_eval()
+    model = smooth_model(kind, manager.train_dataset, compression=CompressionConfig())
+    model.start_compression(first.state_dict())
+    model.prepare_eval()
+    video = StoredVideo(encode_model(model, "a-preset"))
+    tensors = len(model.field.decoder_parameters())
+    assert len(video) == 7 and video.header["task"] == "interpolation"
+    assert len(video.codes()) == tensors + (4 if kind in HYBRID else 0)
+    for k in range(7):
+        torch.testing.assert_close(video.decode(k), model.decode_frame(k), rtol=0, atol=1e-5)
+    for position in (0.25, 2.5, 5.9):
+        torch.testing.assert_close(video.decode_between(position), model.decode_between(position), rtol=0, atol=1e-5)
+    quantised = StoredVideo(encode_model(first, "a-preset", 12))
+    assert float((quantised.decode(3) - first.decode_frame(3)).abs().mean()) < 0.01
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
 
@@ -143,3 +144,82 @@ def test_without_a_body_the_dataparser_is_named():
     config = copy.deepcopy(neural_body_tiny.config.pipeline.model)
     with pytest.raises(InputError, match="procedural-human-data"):
         config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata={}, device="cpu")
+
+
+def test_frames_that_were_not_trained_take_their_latent_by_policy():
+    config = copy.deepcopy(neural_body_tiny.config.pipeline.model)
+    config.field.channels, config.field.width, config.voxel_size = (8, 8, 8, 8), 16, 0.05
+    metadata = {"body_motion": capsule(), "trained_frames": [0, 1]}
+    model = config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata=metadata, device="cpu")
+    latents = model.field.latents
+    assert len(latents) == 2 and torch.equal(model.latent_of(1), latents[1])
+    wanted = {"last": latents[1], "mean": latents.mean(0), "nearest": latents[1], "zero": 0 * latents[0]}
+    for policy, latent in wanted.items():
+        model.config.novel_pose_latent = policy
+        assert torch.equal(model.latent_of(2), latent)
+    # Scores of such a frame have names of their own.
+    outputs = {"rgb": torch.zeros(64, 64, 3), "accumulation": torch.zeros(64, 64, 1), "depth": torch.zeros(64, 64, 1)}
+    batch = {
+        "image": torch.ones(64, 64, 3) / 2,
+        "fg_mask": torch.ones(64, 64, 1),
+        "box_mask": torch.ones(64, 64, 1) > 0,
+    }
+    for frame, prefix in ((0, ""), (2, "novel_pose_")):
+        metrics, _ = model.get_image_metrics_and_images(outputs, {**batch, "frame": frame})
+        assert metrics[f"{prefix}psnr_box"] == pytest.approx(6.02, abs=0.01)
+        assert all(key.startswith("novel_pose_") == bool(prefix) for key in metrics)
+
+
+def test_the_box_metric_is_lower_by_the_share_of_the_box():
+    """Card C8: outside the box both pictures are black, so only the number of pixels differs."""
+    model, image = build(), torch.zeros(64, 64, 3)
+    box = torch.zeros(64, 64, 1, dtype=torch.bool)
+    box[10:30, 20:60] = True
+    outputs = {"rgb": image.clone(), "accumulation": torch.zeros(64, 64, 1), "depth": torch.zeros(64, 64, 1)}
+    outputs["rgb"][12:20, 25:50] = 0.4
+    batch = {"image": image, "fg_mask": box.float(), "box_mask": box}
+    metrics, _ = model.get_image_metrics_and_images(outputs, batch)
+    apart = 10 * torch.log10(torch.tensor(64 * 64 / (20 * 40)))
+    assert metrics["psnr"] - metrics["psnr_box"] == pytest.approx(float(apart), abs=1e-3)
+
+
+def test_another_motion_takes_the_place_of_the_captured_one():
+    model = opaque(build())
+    before = model.get_outputs(rays())["accumulation"]
+    moved = capsule()
+    moved = BodyMotion(moved.vertices + 0.6, moved.faces, moved.root_rotation, moved.root_translation + 0.6)
+    model.set_motion(moved)
+    after = model.get_outputs(rays())["accumulation"]
+    assert float((before - after).abs().max()) > 0.5
+    assert torch.equal(model.latent_of(0), model.field.latents[-1]), "no frame of it was trained on"
+    with pytest.raises(InputError, match="7 vertices, but the model's codes live on 400"):
+        model.set_motion(BodyMotion(torch.zeros(1, 7, 3), moved.faces, torch.zeros(1, 3), torch.zeros(1, 3)))
+
+
+def test_a_field_that_starts_shut_is_opened():
+    """Behind a rectifier that is shut at every point there is no gradient; a field that is open stays as it is."""
+    model = build()
+    frame, points = model._frames[0], capsule().vertices[0]
+    bias = model.field.density_head.bias
+    bias.data.fill_(5.0)
+    model.field.wake(points, frame)
+    assert float(bias.detach()) == 5.0
+    bias.data.fill_(-50.0)
+    model.field.wake(points, frame)
+    raw = model.field.density_head(model.field.hidden(points, frame, model.field.volumes(frame)))
+    assert float((raw > 0).float().mean()) >= 0.5 and float(raw.median().detach()) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_the_body_overlay_covers_the_body():
+    model = build().eval()
+    camera = Cameras(
+        camera_to_worlds=torch.tensor([[[1.0, 0, 0, 0], [0, 0, -1, -3], [0, 1, 0, 0]]]),
+        fx=40.0, fy=40.0, cx=16.0, cy=16.0, width=32, height=32, times=torch.zeros(1, 1),
+    )  # fmt: skip
+    outputs = model.get_outputs_for_camera(camera)
+    assert list(outputs) == ["rgb", "accumulation", "depth", "body"]
+    tinted = (outputs["body"] != outputs["rgb"]).any(-1)
+    rows, columns = torch.nonzero(tinted).float().mean(0).tolist()
+    assert rows == pytest.approx(15.5, abs=1.5) and columns == pytest.approx(15.5, abs=1.5)
+    height = torch.nonzero(tinted.any(1)).flatten()
+    assert int(height.max() - height.min()) == pytest.approx(1.6 * 40 / 3, abs=4), "0.8 m up and down, at 3 m"

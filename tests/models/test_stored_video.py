@@ -92,6 +92,24 @@ def test_more_bits_come_closer(kind, model_of):
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_frames_stream_in_order(data, workers):
+    video, threads = StoredVideo(data), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        streamed = list(video.stream(workers))
+        assert len(streamed) == NUM_FRAMES and torch.get_num_threads() == 2
+        # A reader may stop early; nothing goes on in its back.
+        early = video.stream(workers)
+        next(early)
+        early.close()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    for k, frame in enumerate(streamed):
+        assert np.abs(frame.astype(int) - video[k]).max() <= 1
+
+
 def test_the_rate_model_foretells_the_size(model_of):
     model = model_of("hnerv-boost", True)
     video = StoredVideo(encode_model(model, "a-preset"))
@@ -175,6 +193,8 @@ HOSTILE = [
     setting("strides", [2, 2, None]),
     setting("strides", [1, 1, 1]),
     setting("task", "anything"),
+    setting("task", ["interpolation"]),
+    setting("task", "interpolation"),
     setting("architecture", {}),
     setting("architecture", None),
     setting("architecture", "stem", "grid"),

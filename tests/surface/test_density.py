@@ -1,6 +1,12 @@
 import torch
 
-from nerfstudio_ext.surface.density import LaplaceDensity, laplace_density, render_weights
+from nerfstudio_ext.surface.density import (
+    LaplaceDensity,
+    alpha_weights,
+    laplace_density,
+    logistic_alpha,
+    render_weights,
+)
 
 
 def test_density_is_the_laplace_distribution():
@@ -30,3 +36,24 @@ def test_weights_and_what_is_behind_sum_to_one():
         alpha = 1 - torch.exp(-density[:, k] * deltas[:, k])
         assert torch.allclose(weights[:, k], alpha * transmittance, atol=1e-5)
         transmittance = transmittance * (1 - alpha)
+
+
+def test_logistic_alpha_against_a_loop():
+    sdf, scale = torch.randn(4, 7) * 0.3, 0.1
+    alpha = logistic_alpha(sdf, scale)
+    for ray in range(4):
+        for k in range(6):
+            here, there = (1 / (1 + torch.exp(-sdf[ray, j] / scale)) for j in (k, k + 1))
+            assert torch.allclose(alpha[ray, k], ((here - there) / here).clamp(min=0), atol=1e-5)
+    assert (alpha[:, -1] == 0).all()
+    weights, behind = alpha_weights(alpha)
+    assert torch.allclose(weights.sum(-1) + behind, torch.ones(4), atol=1e-6)
+    assert torch.isfinite(logistic_alpha(torch.tensor([[50.0, -50.0, 3.0]]), 1e-3)).all()
+
+
+def test_logistic_weights_peak_on_the_surface():
+    """NeuS's point: the weight is largest where the distance is zero, also on a wall seen at a grazing angle."""
+    t = torch.linspace(0, 2, 401)
+    sdf = (1.0 - t)[None] * 0.2
+    weights, behind = alpha_weights(logistic_alpha(sdf, 0.01))
+    assert abs(float(t[weights[0].argmax()]) - 1.0) < 0.02 and behind < 1e-3

@@ -1,7 +1,8 @@
-"""Integer codes to one stream of words and back: asymmetric numeral systems with a Gaussian per segment."""
+"""Integer codes to one stream of words and back: asymmetric numeral systems with a Gaussian per segment, and beside it
+a share of zeros where weights were pruned."""
 
 from dataclasses import dataclass
-from typing import Any, List, Sequence
+from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt32
@@ -15,6 +16,10 @@ MAX_TOTAL_LEVELS = 2**24
 """The same, over all segments."""
 MIN_STD = 2.0**-6
 """Smallest standard deviation that is written."""
+MOST_ZEROS = 0.999
+"""Largest share of zeros that is written: in float16 the next ones would round to 1."""
+LEAST_SAVING = 64.0
+"""Bits that a share of zeros must save in a segment to be written."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Distributions:
     """Smallest codes, int16."""
     high: Int[np.ndarray, "segments"]
     """Largest codes, int16."""
+    zeros: Float[np.ndarray, "segments"]
+    """Shares of code 0 that come on top of the Gaussians', float16, in [0, 1)."""
 
     def check(self) -> None:
         """Refuse what no encoder writes.
@@ -36,6 +43,9 @@ class Distributions:
         Raises:
             InputError: A distribution is impossible or too wide.
         """
+        with_zeros = self.zeros != 0
+        if not ((self.zeros >= 0) & (self.zeros < 1)).all() or ((self.low > 0) | (self.high < 0))[with_zeros].any():
+            raise InputError("a share of zeros in it is impossible")
         levels = self.high.astype(np.int64) - self.low + 1
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std >= MIN_STD).all()):
             raise InputError("a Gaussian in it has no finite mean or no positive width")
@@ -58,9 +68,34 @@ def fit(segments: Sequence[Int[np.ndarray, "numbers"]]) -> Distributions:
         raise InputError(
             f"The codes span {(high - low).max() + 1} levels, more than {MAX_LEVELS}: compress with fewer bits."
         )
-    mean = np.array([codes.mean() for codes in segments]).astype(np.float16)
-    std = np.maximum(np.array([codes.std() for codes in segments]), MIN_STD).astype(np.float16)
-    return Distributions(mean, std, low.astype(np.int16), high.astype(np.int16))
+    moments = np.array([_moments(codes) for codes in segments]).reshape(-1, 3).astype(np.float16)
+    return Distributions(moments[:, 0], moments[:, 1], low.astype(np.int16), high.astype(np.int16), moments[:, 2])
+
+
+def _moments(codes: Int[np.ndarray, "numbers"]) -> Tuple[float, float, float]:
+    """Mean and deviation of the Gaussian, and the share of zeros beside it; 0 where it would save next to nothing."""
+    whole = float(codes.mean()), max(float(codes.std()), MIN_STD), 0.0
+    others, low, high = codes[codes != 0], int(codes.min()), int(codes.max())
+    if len(others) in (0, len(codes)):
+        return whole
+    mean, std = float(others.mean()), max(float(others.std()), MIN_STD)
+    share = 1 - len(others) / len(codes)
+    at_zero = float(bin_probabilities(0, 0, mean, std)[0])
+    if share <= at_zero or at_zero == 1:
+        return whole
+    apart = mean, std, min((share - at_zero) / (1 - at_zero), MOST_ZEROS)
+    counts = np.bincount(codes - low, minlength=high - low + 1)
+    costs = [-float((counts * np.log2(_shares(low, high, *way) + 1e-12)).sum()) for way in (whole, apart)]
+    return apart if costs[0] - costs[1] > LEAST_SAVING else whole
+
+
+def _shares(low: int, high: int, mean: float, std: float, zeros: float) -> Float[np.ndarray, "levels"]:
+    """Share of every code from low to high; the operations are those that are the same everywhere, one at a time."""
+    shares = bin_probabilities(low, high, mean, std)
+    if zeros > 0:
+        shares = shares * (1.0 - zeros)
+        shares[-low] = shares[-low] + zeros
+    return shares
 
 
 def encode(segments: Sequence[Int[np.ndarray, "numbers"]], distributions: Distributions) -> UInt32[np.ndarray, "words"]:
@@ -105,8 +140,9 @@ def decode(
 
 
 def _model(constriction: Any, distributions: Distributions, index: int) -> Any:
-    low, high = int(distributions.low[index]), int(distributions.high[index])
-    shares = bin_probabilities(low, high, float(distributions.mean[index]), float(distributions.std[index]))
+    d = distributions
+    columns = (float(column[index]) for column in (d.mean, d.std, d.zeros))
+    shares = _shares(int(d.low[index]), int(d.high[index]), *columns)
     # Gives every level at least the smallest share that the coder knows; the tiny constant keeps the sum positive.
     return constriction.stream.model.Categorical(shares + 1e-12, perfect=False)
 

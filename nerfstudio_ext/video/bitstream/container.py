@@ -16,7 +16,8 @@ from jaxtyping import Float, UInt32
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.video.bitstream.coder import Distributions
 
-MAGIC, VERSION = b"BNRV", 1
+MAGIC, VERSIONS = b"BNRV", (1, 2)
+"""Version 2 adds a column to the table, the shares of zeros; it is written only where one of them is not 0."""
 MAX_HEADER_BYTES = 2**16
 """Most bytes of the header, inflated."""
 _START = struct.Struct("<4sHHIII")
@@ -27,6 +28,8 @@ _CRC = struct.Struct("<I")
 class Packed:
     """The parts of a file, apart but not yet read."""
 
+    version: int
+    """Version of the file."""
     header: Dict[str, Any]
     """The JSON header."""
     table: bytes
@@ -57,9 +60,11 @@ def pack(header: Dict[str, Any], table: Table, words: UInt32[np.ndarray, "words"
     d = table.distributions
     embedding = np.array([table.embedding_scale, table.embedding_offset], "<f4")
     columns = (table.scales.astype("<f4"), embedding, d.mean.astype("<f2"), d.std.astype("<f2"), d.low.astype("<i2"))
+    version = 2 if d.zeros.any() else 1
     raw = b"".join(column.tobytes() for column in (*columns, d.high.astype("<i2")))
+    raw += d.zeros.astype("<f2").tobytes() if version == 2 else b""
     deflated_table = zlib.compress(raw, 9)
-    start = _START.pack(MAGIC, VERSION, 0, len(deflated_header), len(deflated_table), len(words))
+    start = _START.pack(MAGIC, version, 0, len(deflated_header), len(deflated_table), len(words))
     body = start + deflated_header + deflated_table + words.astype("<u4").tobytes()
     return body + _CRC.pack(zlib.crc32(body))
 
@@ -73,8 +78,8 @@ def unpack(data: bytes) -> Packed:
     if len(data) < _START.size + _CRC.size or data[:4] != MAGIC:
         raise InputError("it does not start as a .bnrv file does")
     _, version, reserved, header_size, table_size, num_words = _START.unpack_from(data)
-    if version != VERSION or reserved != 0:
-        raise InputError(f"it is of version {version}, and this package reads version {VERSION}")
+    if version not in VERSIONS or reserved != 0:
+        raise InputError(f"it is of version {version}, and this package reads versions {VERSIONS[0]} to {VERSIONS[-1]}")
     expected = _START.size + header_size + table_size + 4 * num_words + _CRC.size
     if expected != len(data):
         raise InputError(f"it is {len(data)} bytes long instead of {expected}: cut short or joined with something")
@@ -84,7 +89,7 @@ def unpack(data: bytes) -> Packed:
     words_start = table_start + table_size
     header = _read_header(data[_START.size : table_start])
     words = np.frombuffer(data, "<u4", num_words, words_start).astype(np.uint32)
-    return Packed(header, data[table_start:words_start], words, len(data))
+    return Packed(version, header, data[table_start:words_start], words, len(data))
 
 
 def read_table(packed: Packed, num_tensors: int, num_frames: int) -> Table:
@@ -99,21 +104,21 @@ def read_table(packed: Packed, num_tensors: int, num_frames: int) -> Table:
         InputError: The table is of another size or holds impossible values.
     """
     segments = num_tensors + num_frames
-    size = 4 * num_tensors + 8 + 8 * segments
+    kinds = ("<f2", "<f2", "<i2", "<i2", "<f2")[: 4 if packed.version == 1 else 5]
+    size = 4 * num_tensors + 8 + 2 * len(kinds) * segments
     raw = _inflate(packed.table, size, "table")
     if len(raw) != size:
         raise InputError(f"its table has {len(raw)} bytes, and its network needs {size}")
     scales = np.frombuffer(raw, "<f4", num_tensors).astype(np.float32)
     embedding = np.frombuffer(raw, "<f4", 2, 4 * num_tensors)
     columns = [
-        np.frombuffer(raw, kind, segments, 4 * num_tensors + 8 + 2 * segments * k)
-        for k, kind in enumerate(("<f2", "<f2", "<i2", "<i2"))
+        np.frombuffer(raw, kind, segments, 4 * num_tensors + 8 + 2 * segments * k) for k, kind in enumerate(kinds)
     ]
     if not (np.isfinite(scales).all() and (scales > 0).all() and np.isfinite(embedding).all()):
         raise InputError("a scale in its table is not a positive number")
-    distributions = Distributions(
-        columns[0].astype(np.float16), columns[1].astype(np.float16), *(c.astype(np.int16) for c in columns[2:])
-    )
+    mean, std, low, high = (column.astype(column.dtype.newbyteorder("=")) for column in columns[:4])
+    zeros = columns[4].astype(np.float16) if packed.version == 2 else np.zeros(segments, np.float16)
+    distributions = Distributions(mean, std, low, high, zeros)
     distributions.check()
     return Table(scales, float(embedding[0]), float(embedding[1]), distributions)
 

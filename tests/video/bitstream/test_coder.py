@@ -55,6 +55,21 @@ def test_round_trip_at_the_entropy():
     assert 32 * len(words) == pytest.approx(ideal, rel=0.005)
 
 
+def test_pruned_weights_cost_little():
+    """Six of ten weights are 0: the file takes the entropy of where they are and of the others, and no more."""
+    rng = np.random.default_rng(0)
+    others, kept = np.round(rng.normal(0, 20, 5000)).astype(np.int64), rng.random(5000) < 0.4
+    codes = [np.where(kept, others, 0), others]
+    distributions = fit(codes)
+    assert distributions.zeros[0] == pytest.approx(0.59, abs=0.02) and distributions.zeros[1] == 0
+    words = encode(codes, distributions)
+    decoded = decode(words, distributions, [5000, 5000])
+    assert all(np.array_equal(a, b) for a, b in zip(decoded, codes, strict=True))
+    bits = 0.5 * np.log2(2 * np.pi * np.e * 20**2)
+    ideal = 5000 * (bits + 0.4 * bits - 0.4 * np.log2(0.4) - 0.6 * np.log2(0.6))
+    assert 32 * len(words) == pytest.approx(ideal, rel=0.03)
+
+
 def test_codes_all_alike_cost_nothing():
     codes = [np.full(10_000, 5)]
     assert len(encode(codes, fit(codes))) == 0
@@ -78,10 +93,22 @@ def test_codes_too_far_apart():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mean": np.nan}, {"std": 0}, {"std": -1}, {"std": np.inf}, {"low": 8}, {"low": -32768, "high": 32767}]
+    "changes",
+    [
+        {"mean": np.nan},
+        {"std": 0},
+        {"std": -1},
+        {"std": np.inf},
+        {"low": 8},
+        {"low": -32768, "high": 32767},
+        {"zeros": 1.0},
+        {"zeros": -0.5},
+        {"zeros": np.nan},
+        {"zeros": 0.5, "low": 1, "high": 5},
+    ],
 )
 def test_impossible_distributions(changes):
-    values = {"mean": 0.0, "std": 1.0, "low": -1, "high": 1, **changes}
-    kinds = {"mean": np.float16, "std": np.float16, "low": np.int16, "high": np.int16}
+    values = {"mean": 0.0, "std": 1.0, "low": -1, "high": 1, "zeros": 0.0, **changes}
+    kinds = {"mean": np.float16, "std": np.float16, "low": np.int16, "high": np.int16, "zeros": np.float16}
     with pytest.raises(InputError):
         Distributions(**{name: np.array([values[name]], kind) for name, kind in kinds.items()}).check()

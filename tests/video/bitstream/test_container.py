@@ -3,6 +3,7 @@
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,8 +33,16 @@ def test_what_was_packed_comes_back():
     table = read_table(packed, 2, 1)
     assert np.array_equal(table.scales, TABLE.scales)
     assert (table.embedding_scale, table.embedding_offset) == (0.125, -3.0)
-    for name in ("mean", "std", "low", "high"):
+    for name in ("mean", "std", "low", "high", "zeros"):
         assert np.array_equal(getattr(table.distributions, name), getattr(TABLE.distributions, name))
+
+
+def test_shares_of_zeros_make_it_version_2():
+    zeros = np.array([0, 0, 0.75], np.float16)
+    table = replace(TABLE, distributions=replace(TABLE.distributions, zeros=zeros))
+    data = pack(HEADER, table, WORDS)
+    assert struct.unpack_from("<H", data, 4) == (2,) and len(data) > len(pack(HEADER, TABLE, WORDS))
+    assert np.array_equal(read_table(unpack(data), 2, 1).distributions.zeros, zeros)
 
 
 def test_layout_is_as_documented():
@@ -65,7 +74,7 @@ def test_every_flipped_bit_and_every_cut_is_told():
     [
         (b"", "does not start"),
         (b"RIFF" + bytes(40), "does not start"),
-        (with_parts(zlib.compress(b"{}"), b"", version=2), "version 2"),
+        (with_parts(zlib.compress(b"{}"), b"", version=3), "version 3"),
         (with_parts(zlib.compress(bytes(MAX_HEADER_BYTES + 1)), b""), "inflates"),
         (with_parts(zlib.compress(b"{}")[:-3], b""), "inflates|inflated"),
         (with_parts(zlib.compress(b"{}") + b"x", b""), "inflates"),

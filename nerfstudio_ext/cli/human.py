@@ -1,0 +1,288 @@
+"""`ns-ext human ...`: captures of a moving person, from drawn ones to fitted bodies and new poses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Optional, Union, cast
+
+import tyro
+
+
+@dataclass
+class Make:
+    """Draw a person in motion and write it in the layout of ZJU-MoCap, with exact masks and vertices."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where to write; must be empty or new."""
+    frames: int = 8
+    """Frames of the motion."""
+    cameras: int = 6
+    """Cameras on the ring."""
+    size: int = 128
+    """Width and height of the pictures in pixels."""
+    turn: float = 120.0
+    """Degrees that the person turns over the motion."""
+    naming: Literal["numbers", "long"] = "numbers"
+    """How pictures are called: 000000.jpg, or as for the subjects 313 and 315."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.export.human_scene import write_human_scene
+        from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
+
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError(f"{self.folder} is not empty: name a new folder.")
+        scene = human_scene(HumanSceneOptions(self.frames, self.cameras, self.size, self.turn))
+        write_human_scene(scene, self.folder, self.naming)
+        print(f"{self.frames} frames from {self.cameras} cameras: {self.folder}")
+        print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.folder}")
+
+
+@dataclass
+class Check:
+    """Lay the body over the pictures of a capture and say how well it agrees with the masks."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """Folder in the layout of ZJU-MoCap."""
+    output: Optional[Path] = None
+    """Folder for one overlay per camera; none: check/ in the working directory."""
+    body: Optional[Path] = None
+    """A body.npz for all frames; none: the folder's own fit."""
+    fit: Literal["auto", "new", "first"] = "auto"
+    """Which of the folder's fits."""
+    frames: int = 6
+    """How many frames to look at, evenly over the capture."""
+    translation_unit: Literal["mm", "m"] = "mm"
+    """Unit of T in annots.npy."""
+
+    def main(self) -> int:
+        from nerfstudio_ext.export.capture_report import write_report
+        from nerfstudio_ext.human.zju_layout import capture_body, read_layout
+
+        layout = read_layout(self.data.expanduser(), self.translation_unit)
+        motion = capture_body(layout, self.body, self.fit, range(len(layout.pictures)))
+        output = self.output or Path("check")
+        text, fits = write_report(layout, motion, output, self.frames)
+        print(text)
+        print(f"overlays: {output}")
+        return 0 if fits else 1
+
+
+@dataclass
+class Fit:
+    """Fit the free body model to a capture: triangulate 2-D key points, fit a build and a pose per frame, show it."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """Folder in the layout of ZJU-MoCap; a fitted body is not needed."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """The body.npz to write; overlays go into a folder beside it."""
+    keypoints: Optional[Path] = None
+    """An .npz with kpts2d, or a folder with one entry per camera (OpenPose, COCO, MMPose); none: those in
+    annots.npy."""
+    skeleton: Optional[Literal["coco17", "body25", "body25b", "halpe26"]] = None
+    """Order of the joints; none: by their number, where only one has it."""
+    keypoint_scale: float = 1.0
+    """Sides of the capture's pictures over sides of those that the key points were found in."""
+    keypoint_begin: int = 0
+    """Frame of the key points that the capture's first frame is."""
+    keypoint_step: int = 1
+    """Frames of the key points from one frame of the capture to the next."""
+    threshold: Optional[float] = None
+    """Largest reprojection error in pixels of a detection that is believed; none: 2% of the picture's longer side."""
+    weight: Optional[float] = None
+    """How heavy the person is, 0 to 1; none: what agrees best with the masks, where there are any."""
+    steps: int = 300
+    """Steps of the optimisation."""
+    translation_unit: Literal["mm", "m"] = "mm"
+    """Unit of T in annots.npy."""
+
+    def main(self) -> None:
+        import numpy as np
+
+        from nerfstudio_ext.export.capture_report import write_report
+        from nerfstudio_ext.human.capture import CapturedScene, picture_size
+        from nerfstudio_ext.human.capture_keypoints import capture_keypoints
+        from nerfstudio_ext.human.fit import fill_out, fit_body, write_fit
+        from nerfstudio_ext.human.triangulation import triangulate
+        from nerfstudio_ext.human.zju_layout import read_layout
+
+        layout = read_layout(self.data.expanduser(), self.translation_unit)
+        found = capture_keypoints(layout, self.keypoints, self.skeleton, self.keypoint_scale, self.keypoint_begin,
+                                  self.keypoint_step)  # fmt: skip
+        threshold = self.threshold or 0.02 * max(picture_size(layout.files()[0][0]))
+        joints = triangulate(found, layout.cameras, threshold)
+        print(f"key points: {joints.report()}")
+        fitted = fit_body(joints, {} if self.weight is None else {"weight": self.weight}, self.steps)
+        if self.weight is None and layout.has_masks():
+            frames = np.unique(np.linspace(0, len(layout.pictures) - 1, 4).round().astype(int)).tolist()
+            files, masks = layout.files(), layout.masks()
+            scene = CapturedScene(layout.cameras, [files[f] for f in frames], [masks[f] for f in frames], 320)
+            views = [[scene.view(k, c).mask for c in range(len(scene.cameras))] for k in range(len(frames))]
+            fitted = fill_out(fitted, scene.cameras, views, frames)
+        print(f"body: {fitted.report()}")
+        write_fit(fitted, self.output)
+        text, _ = write_report(layout, fitted.motion, self.output.with_suffix(""), 6)
+        print(f"{text}\nbody: {self.output}; overlays: {self.output.with_suffix('')}")
+        print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.data} --body {self.output}")
+
+
+@dataclass
+class Orbit:
+    """Film a trained person from a camera that walks around it, while its motion plays."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run, or its config.yml."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """The video (.mp4); twelve of its pictures go beside it as a .png."""
+    pictures: int = 48
+    """How many pictures."""
+    size: int = 384
+    """Width and height in pixels."""
+    fps: float = 12.0
+    """Pictures per second."""
+    turns: float = 1.0
+    """Full circles."""
+    freeze: Optional[int] = None
+    """Stay in this frame of the motion; none: the motion plays once."""
+    output_name: str = "rgb"
+    """What to show: rgb, accumulation, depth, or body (the vertices over the picture)."""
+
+    def main(self) -> None:
+        _film(self, None)
+
+
+@dataclass
+class Repose:
+    """Film a trained person in poses that it was never seen in, from a camera that walks around it."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run, or its config.yml."""
+    motion: Annotated[Path, tyro.conf.Positional]
+    """A body.npz of the same body model in other poses."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """The video (.mp4); twelve of its pictures go beside it as a .png."""
+    pictures: int = 48
+    """How many pictures."""
+    size: int = 384
+    """Width and height in pixels."""
+    fps: float = 12.0
+    """Pictures per second."""
+    turns: float = 1.0
+    """Full circles."""
+    freeze: Optional[int] = None
+    """Stay in this frame of the motion; none: the motion plays once."""
+    output_name: str = "rgb"
+    """What to show: rgb, accumulation, depth, or body (the vertices over the picture)."""
+
+    def main(self) -> None:
+        _film(self, self.motion)
+
+
+@dataclass
+class Meshes:
+    """Write the surface of a trained person as one mesh per frame, with vertex colours, in metres."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run, or its config.yml."""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where to write frame_0000.ply and so on."""
+    motion: Optional[Path] = None
+    """A body.npz with new poses; none: the captured ones."""
+    step: int = 1
+    """Write every so-manieth frame."""
+    kind: Literal["ply", "glb", "obj"] = "ply"
+    """Form of the files."""
+    resolution: int = 160
+    """Grid points along each side of the cube around the body."""
+    level: float = 10.0
+    """Density on the surface, per metre."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.export.body_mesh import body_mesh
+        from nerfstudio_ext.export.isosurface import write_mesh
+
+        model = _open(self.run, self.motion).model.eval()
+        for number in range(0, model.num_frames, max(1, self.step)):
+            path = self.folder / f"frame_{number:04d}.{self.kind}"
+            mesh = body_mesh(model, number, self.resolution, self.level)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_mesh(mesh, path)
+            print(f"{path}: {len(mesh.verts):,} vertices, {len(mesh.faces):,} faces", flush=True)
+
+
+@dataclass
+class Smpl:
+    """Make a body.npz from fitted parameters of the SMPL family and the user's own licensed body file."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """The body: .npz or .pkl as its makers give it."""
+    params: Annotated[Path, tyro.conf.Positional]
+    """Folder of one file per frame: ZJU-MoCap's params/ (.npy) or EasyMocap's smpl/ (.json)."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """The body.npz to write."""
+    blend_shapes: bool = True
+    """Bend the surface with the pose; ZJU-MoCap's first fit (params, not new_params) was made without."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.human.body_motion import write_body
+        from nerfstudio_ext.human.smpl_body import easymocap_motion, read_smpl
+        from nerfstudio_ext.human.smpl_params import read_params
+
+        params = read_params(self.params)
+        body = read_smpl(self.model)
+        motion = easymocap_motion(body, params.poses, params.betas, params.root_rotation, params.root_translation,
+                                  self.blend_shapes).check(str(self.params))  # fmt: skip
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        write_body(motion, self.output)
+        print(f"{len(motion.vertices)} frames of {motion.vertices.shape[1]} vertices: {self.output}")
+
+
+@dataclass
+class Walk:
+    """Write a walking motion for a body that was drawn or fitted here, to repose a trained person with."""
+
+    like: Annotated[Path, tyro.conf.Positional]
+    """The body.npz whose build and place it takes."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """The body.npz to write."""
+    frames: int = 24
+    """Frames of one stride."""
+    turn: float = 0.0
+    """Degrees that the person turns."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.human.body_motion import write_body
+        from nerfstudio_ext.procedural.new_poses import walk_like
+
+        motion = walk_like(self.like, self.frames, self.turn).check("The walk")
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        write_body(motion, self.output)
+        print(f"{self.frames} frames: {self.output}")
+        print(f"show it with:  ns-ext human repose RUN {self.output} reposed.mp4")
+
+
+def _open(run: Path, motion: Optional[Path]) -> Any:
+    """Pipeline of a trained run, in the poses of a motion where one is given."""
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.engine.runs import open_run
+    from nerfstudio_ext.human.body_motion import read_body
+
+    config, pipeline = open_run(run)
+    if not hasattr(pipeline.model, "set_motion"):
+        raise InputError(f"{run} was trained with {config.method_name}, which knows no body to pose.")
+    if motion is not None:
+        cast(Any, pipeline.model).set_motion(read_body(motion))
+    return pipeline
+
+
+def _film(command: Union[Orbit, Repose], motion: Optional[Path]) -> None:
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.export.turntable import film, orbit
+
+    pipeline = _open(command.run, motion)
+    model = pipeline.model.eval()
+    if command.freeze is not None and not 0 <= command.freeze < model.num_frames:
+        raise InputError(f"--freeze {command.freeze} is none of the {model.num_frames} frames, counted from 0.")
+    captured = pipeline.datamanager.train_dataset.cameras
+    cameras = orbit(model.motion, captured, command.pictures, command.size, command.turns, command.freeze)
+    count = film(model, cameras, command.output_name, command.output, command.fps)
+    print(f"{count} pictures: {command.output}, and some of them: {command.output.with_suffix('.png')}")

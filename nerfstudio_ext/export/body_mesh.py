@@ -1,0 +1,36 @@
+"""The surface of a trained person in any of its frames, as a mesh in metres."""
+
+from typing import Any
+
+import numpy as np
+
+from nerfstudio_ext.export.isosurface import Mesh, extract_mesh, largest_component
+from nerfstudio_ext.export.scene_mesh import colour_mesh
+
+MARGIN = 0.1
+"""Metres around the vertices that are searched."""
+
+
+def body_mesh(model: Any, number: int, resolution: int, level: float) -> Mesh:
+    """The largest connected surface about the body in one frame, with colours.
+
+    Args:
+        model: Trained; offers `motion`, and `density(points, number)` per metre.
+        number: Of the frame.
+        resolution: Grid points along each side of the cube around the body.
+        level: Density on the surface.
+
+    Raises:
+        InputError: The density never crosses the level.
+    """
+    vertices = model.motion.vertices[number]
+    low, high = vertices.amin(0), vertices.amax(0)
+    centre, half_side = 0.5 * (low + high), 0.5 * float((high - low).max()) + MARGIN
+
+    def values(points):
+        return level - model.density(points + centre.to(points), number)
+
+    mesh, _ = extract_mesh(values, resolution, half_side, model.device)
+    mesh = largest_component(mesh)
+    placed = Mesh((mesh.verts + centre.numpy()).astype(np.float32), mesh.faces)
+    return colour_mesh(model, placed, time=number / max(len(model.motion.vertices) - 1, 1))

@@ -1,0 +1,83 @@
+"""A capture under review: one overlay per camera, and how well body and masks agree."""
+
+from pathlib import Path
+from typing import List, Tuple
+
+import numpy as np
+from PIL import Image
+
+from nerfstudio_ext.human.agreement import Agreement, agreement, explain, overlay
+from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.capture import CapturedScene, picture_size
+from nerfstudio_ext.human.zju_layout import ZjuLayout
+
+GOOD, POOR = 0.6, 0.3
+"""Overlap of body and mask that a clothed person in a good fit exceeds, and below which something is wrong."""
+TILE = 480
+"""Height of a picture in an overlay."""
+
+
+def write_report(layout: ZjuLayout, motion: BodyMotion, folder: Path, frames: int) -> Tuple[str, bool]:
+    """Write `camera_NN.jpg` with the body over some frames of each camera.
+
+    Args:
+        layout: The capture.
+        motion: The body in all of its frames.
+        folder: Created where it is missing.
+        frames: How many to look at.
+
+    Returns:
+        A table with a row per camera and a verdict below, and whether the body stands on the person at all.
+
+    Raises:
+        InputError: A file of the capture is missing or broken.
+    """
+    shown = np.unique(np.linspace(0, len(layout.pictures) - 1, max(1, frames)).round().astype(int)).tolist()
+    files = layout.files()
+    masks = [layout.masks()[f] for f in shown] if layout.has_masks() else None
+    largest = max(max(picture_size(path)) for path in files[0])
+    scene = CapturedScene(layout.cameras, [files[f] for f in shown], masks, largest)
+    faces, lines, rows = motion.faces.numpy(), [], []
+    folder.mkdir(parents=True, exist_ok=True)
+    for camera, calibration in enumerate(scene.cameras):
+        found: List[Agreement] = []
+        tiles = []
+        for k, frame in enumerate(shown):
+            vertices = motion.vertices[frame].double().numpy()
+            if masks is not None:
+                found.append(agreement(calibration, vertices, faces, scene.view(k, camera).mask))
+            tiles.append(_tile(overlay(scene.picture(k, camera), calibration, vertices, faces)))
+        Image.fromarray(np.concatenate(tiles, axis=1)).save(folder / f"camera_{camera:02d}.jpg", quality=90)
+        if masks is None:
+            continue
+        means = [float(np.mean([getattr(a, name) for a in found])) for name in ("in_picture", "in_mask", "iou")]
+        worst = min(range(len(shown)), key=lambda k: found[k].iou)
+        lines.append([str(camera), Path(layout.pictures[0][camera]).parent.name, *(f"{m:.2f}" for m in means),
+                      f"{found[worst].iou:.2f} (frame {shown[worst]})"])  # fmt: skip
+        rows.append(means)
+    if masks is None:
+        return "There are no masks to compare the body with; look at the overlays.", True
+    header = ["camera", "folder", "in picture", "on mask", "overlap", "worst overlap"]
+    widths = [max(len(line[k]) for line in [header, *lines]) for k in range(len(header))]
+    table = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths)) for line in [header, *lines])
+    overlap = float(np.mean([row[2] for row in rows]))
+    return f"{table}\n{_verdict(scene, motion, shown, overlap)}", overlap >= POOR
+
+
+def _verdict(scene: CapturedScene, motion: BodyMotion, shown: List[int], overlap: float) -> str:
+    if overlap >= GOOD:
+        return f"Body and masks agree (mean overlap {overlap:.2f})."
+    masks = [scene.view(0, camera).mask for camera in range(len(scene.cameras))]
+    reason = explain(scene.cameras, motion.vertices[shown[0]].double().numpy(), masks)
+    if reason:
+        return f"The body falls beside the person (mean overlap {overlap:.2f}). It would fit if {reason}."
+    if overlap >= POOR:
+        return f"Body and masks agree roughly (mean overlap {overlap:.2f}): expect blurred edges; look at the overlays."
+    return f"The body falls beside the person (mean overlap {overlap:.2f}) and no usual mistake explains it."
+
+
+def _tile(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    if height <= TILE:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((round(width * TILE / height), TILE), Image.Resampling.LANCZOS))

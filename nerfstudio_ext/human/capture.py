@@ -1,0 +1,189 @@
+"""A body in front of calibrated cameras: where points fall in the pictures, and pictures as files hold them.
+
+Calibrations are OpenCV's: x_camera = R x_world + T, metres, pixel centres at integers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from nerfstudio_ext.engine.errors import InputError
+
+Size = Tuple[int, int]
+"""Width and height in pixels."""
+
+
+@dataclass(frozen=True)
+class CaptureCamera:
+    """One calibrated camera."""
+
+    calibration: Float[np.ndarray, "3 3"]
+    distortion: Float[np.ndarray, "5"]
+    """k1, k2, p1, p2, k3."""
+    rotation: Float[np.ndarray, "3 3"]
+    translation: Float[np.ndarray, "3"]
+
+    def local(self, points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:
+        """World points in the camera's axes: right, down, forward."""
+        return points @ self.rotation.T + self.translation
+
+    def project(self, points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 2"]:
+        """Pixels of world points in the undistorted picture; not a number for those that are not in front."""
+        local = self.local(points)
+        depth = np.where(local[..., 2:] > 1e-6, local[..., 2:], np.nan)
+        return (local @ self.calibration.T)[..., :2] / depth
+
+    def projection(self) -> Float[np.ndarray, "3 4"]:
+        """K [R|T]."""
+        return self.calibration @ np.concatenate([self.rotation, self.translation[:, None]], axis=1)
+
+    def centre(self) -> Float[np.ndarray, "3"]:
+        """Where the camera stands."""
+        return -self.rotation.T @ self.translation
+
+    def pose(self) -> Float[np.ndarray, "3 4"]:
+        """Camera to world, OpenGL axes."""
+        return np.concatenate([self.rotation.T * [1.0, -1.0, -1.0], self.centre()[:, None]], axis=1)
+
+    def resized(self, old: Size, new: Size) -> "CaptureCamera":
+        """The camera of the same picture in another size; the corners of the picture stay where they are."""
+        ratio = np.array([new[0] / old[0], new[1] / old[1], 1.0])
+        calibration = self.calibration * ratio[:, None]
+        calibration[:2, 2] += 0.5 * ratio[:2] - 0.5
+        return CaptureCamera(calibration, self.distortion, self.rotation, self.translation)
+
+
+@dataclass(frozen=True)
+class HumanView:
+    """One picture of a person."""
+
+    rgb: UInt8[np.ndarray, "height width 3"]
+    """Black beside the person."""
+    mask: Bool[np.ndarray, "height width"]
+    depth: Optional[Float[np.ndarray, "height width"]] = None
+    """Along the unit ray in metres, 0 beside the person; none where it is not known."""
+
+
+class CapturedScene:
+    """Pictures and masks in files; view (f, c) is frame f seen by camera c, undistorted, shrunk and cut out.
+
+    Views stay in memory once they have been read (1 MB each at 512x512).
+
+    Args:
+        cameras: Calibrations for the files as they are.
+        pictures: Of each frame and camera.
+        masks: Likewise; everything that is not 0 is the person. None: only `picture` can be asked for.
+        max_side: Pictures are shrunk until neither side is longer.
+
+    Raises:
+        InputError: A file is missing or no picture, a camera's pictures differ in size, or a mask has another size.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[CaptureCamera],
+        pictures: Sequence[Sequence[Path]],
+        masks: Optional[Sequence[Sequence[Path]]],
+        max_side: int,
+    ) -> None:
+        self._full, self._pictures, self._masks = list(cameras), pictures, masks
+        self._views: Dict[Tuple[int, int], HumanView] = {}
+        self._maps: Dict[int, Tuple[np.ndarray, np.ndarray]] = {}
+        self._full_sizes = [_one_size([row[c] for row in pictures]) for c in range(len(cameras))]
+        for row in masks or ():
+            for path, size in zip(row, self._full_sizes):
+                if (found := picture_size(path)) != size:
+                    raise InputError(
+                        f"The mask {path} is {found[0]}x{found[1]}, but its picture {size[0]}x{size[1]}: both must "
+                        "have one size."
+                    )
+        self.sizes: List[Size] = []
+        """Width and height of each camera's views."""
+        for width, height in self._full_sizes:
+            ratio = min(1.0, max_side / max(width, height))
+            self.sizes.append((max(1, round(width * ratio)), max(1, round(height * ratio))))
+        self.cameras = [c.resized(old, new) for c, old, new in zip(cameras, self._full_sizes, self.sizes)]
+        """Calibrations of the views, which have no distortion."""
+
+    def __deepcopy__(self, memo: dict) -> "CapturedScene":
+        return self  # datasets copy their metadata; what is read once serves all of them
+
+    def view(self, frame: int, camera: int) -> HumanView:
+        """One view.
+
+        Raises:
+            InputError: A file cannot be decoded.
+        """
+        if (frame, camera) not in self._views:
+            assert self._masks is not None, "this capture was opened without masks"
+            rgb = self.picture(frame, camera)
+            labels = np.asarray(_decoded(self._masks[frame][camera]))
+            mask = (labels if labels.ndim == 2 else labels[..., :3].any(-1)) != 0
+            mask = mask.astype(np.uint8)
+            if self._full[camera].distortion.any():
+                # Labels between two labels mean something else, so masks are never blended.
+                mask = cv2.remap(mask, *self._undistortion(camera), interpolation=cv2.INTER_NEAREST)
+            if self.sizes[camera] != self._full_sizes[camera]:
+                mask = cv2.resize(mask.astype(np.float32), self.sizes[camera], interpolation=cv2.INTER_AREA)
+            person = mask > 0.5
+            self._views[frame, camera] = HumanView(rgb * person[..., None], person)
+        return self._views[frame, camera]
+
+    def picture(self, frame: int, camera: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture of one view with the person's surroundings.
+
+        Raises:
+            InputError: The file cannot be decoded.
+        """
+        rgb = np.asarray(_decoded(self._pictures[frame][camera]).convert("RGB"))
+        if self._full[camera].distortion.any():
+            rgb = cv2.remap(rgb, *self._undistortion(camera), interpolation=cv2.INTER_LINEAR)
+        if self.sizes[camera] != self._full_sizes[camera]:
+            rgb = cv2.resize(rgb, self.sizes[camera], interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(rgb)
+
+    def _undistortion(self, camera: int) -> Tuple[np.ndarray, np.ndarray]:
+        if camera not in self._maps:
+            full = self._full[camera]
+            self._maps[camera] = cv2.initUndistortRectifyMap(
+                full.calibration, full.distortion, np.eye(3), full.calibration, self._full_sizes[camera], cv2.CV_32FC1
+            )
+        return self._maps[camera]
+
+
+def picture_size(path: Path) -> Size:
+    """Width and height from a picture's header.
+
+    Raises:
+        InputError: The file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {path}, which the capture names.") from error
+    except OSError as error:
+        raise InputError(f"{path} is no picture ({type(error).__name__}): it may be half copied.") from error
+
+
+def _one_size(paths: List[Path]) -> Size:
+    sizes = [picture_size(path) for path in paths]
+    for path, size in zip(paths, sizes):
+        if size != sizes[0]:
+            raise InputError(f"{path} is {size[0]}x{size[1]}, but {paths[0].name} of the same camera "
+                             f"{sizes[0][0]}x{sizes[0][1]}: a calibration fits one size.")  # fmt: skip
+    return sizes[0]
+
+
+def _decoded(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except OSError as error:
+        raise InputError(f"{path} cannot be decoded ({error}): it may be half copied.") from error

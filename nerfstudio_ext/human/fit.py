@@ -1,0 +1,299 @@
+"""The free body model fitted to key points in space: build from the lengths of the limbs, then a pose for every frame.
+
+The pose minimises a robust distance to the key points, how far joints turn from rest, knees that bend forwards or
+sideways, and how much joints turn from frame to frame.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.agreement import coarse_overlap
+from nerfstudio_ext.human.body_model import BodyModel, anny_body, anny_keypoints
+from nerfstudio_ext.human.body_motion import BodyMotion, write_body
+from nerfstudio_ext.human.capture import CaptureCamera
+from nerfstudio_ext.human.skinning import bone_transforms, rotation_matrix, skin
+from nerfstudio_ext.human.triangulation import Keypoints3D
+
+_SIDES = ("L", "R")
+STIFFNESS: Dict[str, float] = {
+    **{f"spine0{k}": 0.3 for k in range(1, 5)},
+    "neck01": 0.3,
+    "head": 0.3,
+    **{f"clavicle.{side}": 0.5 for side in _SIDES},
+    **{f"upperarm01.{side}": 0.01 for side in _SIDES},
+    **{f"lowerarm01.{side}": 0.02 for side in _SIDES},
+    **{f"upperleg01.{side}": 0.02 for side in _SIDES},
+    **{f"lowerleg01.{side}": 0.01 for side in _SIDES},
+    **{f"foot.{side}": 0.1 for side in _SIDES},
+}
+"""Bones that turn, and how much each resists (per squared radian); all others keep their rest pose."""
+KNEES = tuple(f"lowerleg01.{side}" for side in _SIDES)
+WRONG_WAY = 2.0
+"""Weight of a knee's turn sideways, or against its bend (the body faces -y, so a knee bends about +x)."""
+REACH = 0.05
+"""Metres; key points further off than this pull less and less."""
+STEADINESS = 0.05
+"""Weight of what joints turn between two frames, per squared radian."""
+LIMBS = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("shoulder", "hip"))
+BUILD = ("height", "proportions", "gender")
+"""Phenotypes that the lengths of limbs speak about."""
+FINE = 90
+"""Squares along a picture's longer side in which silhouettes are compared."""
+LEAST_JOINTS = 6
+"""Joints that must be seen at least once."""
+
+
+@dataclass(frozen=True)
+class FittedBody:
+    """A body model in the poses of a capture."""
+
+    body: BodyModel
+    phenotype: Dict[str, float]
+    size: float
+    """Of the body, against the phenotype's own."""
+    motion: BodyMotion
+    rotations: Float[Tensor, "frames joints 3 3"]
+    error: Float[Tensor, "frames joints"]
+    """Distance of each key point from the body's in metres; not a number where there was none."""
+
+    def report(self) -> str:
+        """Build and errors in words."""
+        height = float(np.ptp(self.body.rest_vertices[:, 2].numpy()))
+        build = ", ".join(f"{name} {value:.2f}" for name, value in self.phenotype.items())
+        error = 100 * self.error[torch.isfinite(self.error)]
+        return (
+            f"{height:.2f} m tall ({build}; size {self.size:.2f}); median distance to the key points "
+            f"{float(error.median()):.1f} cm, 90th percentile {float(error.quantile(0.9)):.1f} cm"
+        )
+
+
+def limb_lengths(points: Dict[str, Float[np.ndarray, "frames 3"]]) -> Dict[str, float]:
+    """Median lengths in metres of the limbs (both sides together), and widths of shoulders and hips."""
+    pairs = {f"{a}-{b}": [(f"{s}_{a}", f"{s}_{b}") for s in ("left", "right")] for a, b in LIMBS}
+    pairs.update({f"{a} width": [(f"left_{a}", f"right_{a}")] for a in ("shoulder", "hip")})
+    lengths = {}
+    for name, ends in pairs.items():
+        found = [np.linalg.norm(points[a] - points[b], axis=-1) for a, b in ends if a in points and b in points]
+        values = np.concatenate(found) if found else np.zeros(0)
+        if np.isfinite(values).any():
+            lengths[name] = float(np.nanmedian(values))
+    return lengths
+
+
+def fit_build(keypoints: Keypoints3D, fixed: Dict[str, float]) -> Tuple[Dict[str, float], float]:
+    """Phenotype and size whose limbs are as long as those of the key points.
+
+    Args:
+        keypoints: Of the whole capture.
+        fixed: Phenotypes that are known.
+
+    Raises:
+        InputError: Too few limbs are seen, or their lengths are not a person's in metres.
+    """
+    from scipy.optimize import least_squares
+
+    points = dict(zip(keypoints.names, keypoints.points.transpose(1, 0, 2)))
+    wanted = limb_lengths(points)
+    if len(wanted) < 3:
+        raise InputError(
+            "Too few limbs are seen to fit a body: shoulders, hips, elbows or knees are missing throughout."
+        )
+    free = [name for name in BUILD if name not in fixed]
+
+    def phenotype(values: np.ndarray) -> Dict[str, float]:
+        return {**dict(zip(free, np.clip(values[1:], 0, 1).tolist())), **fixed}
+
+    @cache
+    def own_lengths(*values: float) -> Dict[str, float]:
+        vertices = anny_body(phenotype(np.array([1.0, *values]))).rest_vertices
+        return limb_lengths({name: (weights @ vertices).numpy()[None] for name, weights in anny_keypoints().items()})
+
+    def misfit(values: np.ndarray) -> np.ndarray:
+        own = own_lengths(*values[1:].tolist())
+        # In centimetres; a build far from the middle, or a size that the phenotype does not have, needs a reason.
+        lengths = [100 * (values[0] * own[name] - wanted[name]) for name in wanted]
+        return np.array([*lengths, *(2.0 * (values[1:] - 0.5)), 20.0 * (values[0] - 1.0)])
+
+    start = np.array([1.0, *[0.5] * len(free)])
+    bounds = ([0.6, *[0.0] * len(free)], [1.3, *[1.0] * len(free)])
+    found = least_squares(misfit, start, bounds=bounds, diff_step=0.05, max_nfev=6)
+    own, target = misfit(found.x)[: len(wanted)], float(np.mean(list(wanted.values())))
+    if np.abs(own).mean() > 10:
+        raise InputError(
+            f"The key points' limbs are {target:.3g} m long on average and off any body by {np.abs(own).mean():.0f} "
+            "cm: the cameras' translations have another unit, or the key points another order."
+        )
+    return phenotype(found.x), float(found.x[0])
+
+
+def scaled_body(phenotype: Dict[str, float], size: float) -> BodyModel:
+    """The free body model in another size."""
+    body = anny_body(phenotype)
+    bind = body.bind.clone()
+    bind[:, :3, 3] *= size
+    return replace(body, rest_vertices=body.rest_vertices * size, joints=body.joints * size, bind=bind)
+
+
+def fit_body(keypoints: Keypoints3D, phenotype: Optional[Dict[str, float]] = None, steps: int = 300) -> FittedBody:
+    """Pose of every frame, and the build that all frames share.
+
+    Args:
+        keypoints: World frame, metres; frames without any follow their neighbours.
+        phenotype: What is known of the build, each in [0, 1].
+        steps: Of the optimisation.
+
+    Raises:
+        InputError: Too little is seen, or it is no person in metres.
+    """
+    weights = anny_keypoints()
+    used = [k for k, name in enumerate(keypoints.names) if name in weights and keypoints.seen[:, k].any()]
+    if len(used) < LEAST_JOINTS:
+        raise InputError(
+            f"Only {len(used)} of the body's joints are seen anywhere: at least {LEAST_JOINTS} are needed."
+        )
+    build, size = fit_build(keypoints, phenotype or {})
+    body = scaled_body(build, size)
+    names = [keypoints.names[k] for k in used]
+    regressor = torch.stack([weights[name] for name in names])
+    points = torch.from_numpy(keypoints.points[:, used]).float()
+    seen = torch.isfinite(points).all(-1)
+    target = torch.where(seen[..., None], points, 0.0)
+
+    turns = torch.nn.Parameter(torch.zeros(len(points), len(STIFFNESS), 3))
+    root, shift = (torch.nn.Parameter(value) for value in _start(regressor @ body.rest_vertices, target, seen))
+    posed = _Posed(body, regressor)
+    stiffness = torch.tensor(list(STIFFNESS.values()))[:, None]
+    knees = [list(STIFFNESS).index(name) for name in KNEES]
+    optimizer = torch.optim.Adam([{"params": [turns, root], "lr": 0.04}, {"params": [shift], "lr": 0.02}])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        distance = (posed.keypoints(turns, root, shift) - target).square().sum(-1)
+        loss = (torch.log1p(distance / REACH**2) * seen).sum()
+        loss = loss + (stiffness * turns.square()).sum()
+        bend = turns[:, knees]
+        loss = loss + WRONG_WAY * (bend[..., 1:].square().sum() + torch.relu(-bend[..., 0]).square().sum())
+        for value in (turns, root):
+            loss = loss + STEADINESS * value.diff(dim=0).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        error = (posed.keypoints(turns, root, shift) - target).norm(dim=-1)
+        rotations = posed.rotations(turns)
+    error = torch.where(seen, error, torch.nan)
+    motion = place(body, rotations, root.detach(), shift.detach())
+    return FittedBody(body, build, size, motion, rotations, error)
+
+
+def place(body: BodyModel, rotations: Tensor, root: Tensor, shift: Tensor) -> BodyMotion:
+    """The motion of a body: joints turn, then the whole body about the world's origin, then it moves."""
+    vertices = torch.cat([body.pose(frame[None]) for frame in rotations])
+    return BodyMotion(vertices @ rotation_matrix(root).transpose(1, 2) + shift[:, None], body.faces, root, shift)
+
+
+def write_fit(fitted: FittedBody, path: Path) -> None:
+    """Write `body.npz`, and into it what the build is, so that other motions can be made for the same body."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_body(
+        fitted.motion,
+        path,
+        phenotype_names=np.array(list(fitted.phenotype)),
+        phenotype_values=np.array(list(fitted.phenotype.values())),
+        size=np.array(fitted.size),
+    )
+
+
+class _Posed:
+    """Key points of a body as a function of its pose; of all vertices only those that key points depend on are
+    moved."""
+
+    def __init__(self, body: BodyModel, regressor: Float[Tensor, "keypoints vertices"]) -> None:
+        needed = torch.nonzero((regressor != 0).any(0))[:, 0]
+        self._body, self._regressor = body, regressor[:, needed]
+        self._vertices, self._weights = body.rest_vertices[needed], body.weights[needed]
+        self._bones = [body.joint_names.index(name) for name in STIFFNESS]
+
+    def rotations(self, turns: Tensor) -> Float[Tensor, "frames joints 3 3"]:
+        still = torch.eye(3).repeat(len(turns), len(self._body.parents), 1, 1)
+        return still.index_copy(1, torch.tensor(self._bones), rotation_matrix(turns))
+
+    def keypoints(self, turns: Tensor, root: Tensor, shift: Tensor) -> Float[Tensor, "frames keypoints 3"]:
+        transforms = bone_transforms(self.rotations(turns), self._body.joints, self._body.parents) @ self._body.bind
+        points = self._regressor @ skin(self._vertices, self._weights, transforms)
+        return points @ rotation_matrix(root).transpose(1, 2) + shift[:, None]
+
+
+def _start(rest: Tensor, target: Tensor, seen: Tensor) -> Tuple[Tensor, Tensor]:
+    """Rotation vectors and shifts that bring the rest pose nearest to the key points (Procrustes), frame by frame."""
+    from scipy.spatial.transform import Rotation
+
+    roots: List[Optional[np.ndarray]] = []
+    shifts: List[Optional[np.ndarray]] = []
+    for points, there in zip(target, seen):
+        if int(there.sum()) < 3:
+            roots.append(None)
+            shifts.append(None)
+            continue
+        a, b = rest[there].double(), points[there].double()
+        u, _, vt = torch.linalg.svd((b - b.mean(0)).T @ (a - a.mean(0)))
+        sign = torch.tensor([1.0, 1.0, float(torch.det(u @ vt).sign())], dtype=torch.float64)
+        rotation = u @ torch.diag(sign) @ vt
+        roots.append(Rotation.from_matrix(rotation.numpy()).as_rotvec())
+        shifts.append((b.mean(0) - rotation @ a.mean(0)).numpy())
+    known = [k for k, root in enumerate(roots) if root is not None]
+    if not known:
+        raise InputError("In no frame are three joints seen at once: the body cannot be placed.")
+    nearest = [min(known, key=lambda j: abs(j - k)) for k in range(len(roots))]
+    chain = [np.asarray(roots[k]) for k in nearest]
+    for k in range(1, len(chain)):
+        # The same rotation has many vectors: neighbours must have near ones.
+        angle = np.linalg.norm(chain[k])
+        if angle > 1e-6:
+            turns = [chain[k] * (1 + 2 * np.pi * n / angle) for n in (-1, 0, 1)]
+            chain[k] = min(turns, key=lambda vector: float(np.linalg.norm(vector - chain[k - 1])))
+    start = np.stack(chain), np.stack([np.asarray(shifts[k]) for k in nearest])
+    return torch.from_numpy(start[0]).float(), torch.from_numpy(start[1]).float()
+
+
+def fill_out(
+    fitted: FittedBody,
+    cameras: Sequence[CaptureCamera],
+    masks: Sequence[Sequence[Bool[np.ndarray, "height width"]]],
+    frames: Sequence[int],
+    candidates: Sequence[float] = (0.3, 0.45, 0.6, 0.75, 0.9),
+) -> FittedBody:
+    """The fit with the weight whose silhouettes overlap the masks most, since key points say nothing about it.
+
+    Args:
+        fitted: From key points.
+        cameras: Of the masks.
+        masks: By frame and camera.
+        frames: Frames of the fit that the masks belong to.
+        candidates: Values of the phenotype ``weight`` to try.
+    """
+    chosen = list(frames)
+    best, result = -1.0, fitted
+    for weight in candidates:
+        phenotype = {**fitted.phenotype, "weight": weight}
+        body = scaled_body(phenotype, fitted.size)
+        root, shift = fitted.motion.root_rotation, fitted.motion.root_translation
+        some = place(body, fitted.rotations[chosen], root[chosen], shift[chosen])
+        overlaps = [
+            coarse_overlap(camera, vertices.double().numpy(), mask, FINE)
+            for vertices, row in zip(some.vertices, masks)
+            for camera, mask in zip(cameras, row)
+        ]
+        if float(np.mean(overlaps)) > best:
+            best = float(np.mean(overlaps))
+            motion = place(body, fitted.rotations, root, shift)
+            result = replace(fitted, body=body, phenotype=phenotype, motion=motion)
+    return result

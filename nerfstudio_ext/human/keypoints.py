@@ -1,0 +1,184 @@
+"""2-D key points of a body as detectors write them, by the name of their joint."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+from jaxtyping import Float
+
+from nerfstudio_ext.engine.errors import InputError
+
+_FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+_LIMBS = tuple(
+    f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
+)
+SKELETONS: Dict[str, Tuple[str, ...]] = {
+    "coco17": (*_FACE, *_LIMBS),
+    "body25": (
+        "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+        "mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye",
+        "left_eye", "right_ear", "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe",
+        "right_small_toe", "right_heel",
+    ),
+    "body25b": (
+        *_FACE, *_LIMBS, "neck", "head_top", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe",
+        "right_small_toe", "right_heel",
+    ),
+    "halpe26": (
+        *_FACE, *_LIMBS, "head_top", "neck", "mid_hip", "left_big_toe", "right_big_toe", "left_small_toe",
+        "right_small_toe", "left_heel", "right_heel",
+    ),
+}  # fmt: skip
+"""Joints of each skeleton in the order of its files. BODY_25 and BODY_25B have equally many in different orders."""
+NAMES = tuple(dict.fromkeys(name for names in SKELETONS.values() for name in names))
+
+
+@dataclass(frozen=True)
+class Keypoints2D:
+    """The person's joints in all pictures: x, y in pixels (centres at integers) and confidence, 0 where not seen."""
+
+    values: Float[np.ndarray, "frames cameras joints 3"]
+    names: Tuple[str, ...]
+
+    def scaled(self, ratio: float) -> "Keypoints2D":
+        """In pictures whose sides are so many times as long."""
+        return Keypoints2D(self.values * [ratio, ratio, 1.0], self.names)
+
+
+def read_keypoints(path: Path, skeleton: Optional[str]) -> Keypoints2D:
+    """Key points from a file or folder, whichever of the known forms it has.
+
+    Known are: an `.npz` whose kpts2d is [cameras, frames, joints, 3]; a folder with one entry per camera (in the order
+    of their names), which is an MMPose/RTMPose or COCO `.json` or a folder of OpenPose's `..._keypoints.json`, one per
+    frame. Where a picture shows several people, the one whose joints are surest and span the largest box is taken.
+
+    Args:
+        path: File or folder.
+        skeleton: Name in SKELETONS; none: COCO where there are 17 joints, Halpe where there are 26.
+
+    Raises:
+        InputError: The form is none of these, cameras differ in frames, or the skeleton does not fit.
+    """
+    if path.suffix == ".npz":
+        values = _read_npz(path)
+    elif path.is_dir():
+        values = _read_folder(path)
+    else:
+        raise InputError(f"{path} is neither an .npz with kpts2d nor a folder with one entry per camera.")
+    return named(values, skeleton, str(path))
+
+
+def named(values: Float[np.ndarray, "frames cameras joints 3"], skeleton: Optional[str], where: str) -> Keypoints2D:
+    """Give joints their names; what is not finite or negative counts as not seen.
+
+    Raises:
+        InputError: There is no such skeleton, or it has another number of joints, or two have this number.
+    """
+    count = values.shape[2]
+    if skeleton is None:
+        fitting = [name for name, joints in SKELETONS.items() if len(joints) == count]
+        if len(fitting) != 1:
+            raise InputError(
+                f"{where} has {count} joints, which fits {' and '.join(fitting) or 'no skeleton'}: choose one with "
+                f"--skeleton ({', '.join(SKELETONS)})."
+            )
+        skeleton = fitting[0]
+    if skeleton not in SKELETONS or len(SKELETONS[skeleton]) != count:
+        raise InputError(f"{where} has {count} joints, which is not --skeleton {skeleton}: there are "
+                         f"{', '.join(f'{k} ({len(v)})' for k, v in SKELETONS.items())}.")  # fmt: skip
+    seen = np.isfinite(values).all(-1) & (values[..., 2] > 0)
+    return Keypoints2D(np.where(seen[..., None], values, 0.0), SKELETONS[skeleton])
+
+
+def _read_npz(path: Path) -> np.ndarray:
+    try:
+        with np.load(path) as archive:
+            return archive["kpts2d"].astype(np.float64).transpose(1, 0, 2, 3)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {path}.") from error
+    except (KeyError, ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path} must hold kpts2d, [cameras, frames, joints, 3] ({error}).") from error
+
+
+def _read_folder(folder: Path) -> np.ndarray:
+    entries = sorted((p for p in folder.iterdir() if p.is_dir() or p.suffix == ".json"), key=_in_order)
+    if not entries:
+        raise InputError(f"{folder} holds neither .json files nor folders of them, one per camera.")
+    cameras = [_read_openpose(entry) if entry.is_dir() else _read_json(entry) for entry in entries]
+    shapes = {camera.shape for camera in cameras}
+    if len(shapes) > 1:
+        told = ", ".join(f"{entry.name} {len(camera)}x{camera.shape[1]}" for entry, camera in zip(entries, cameras))
+        raise InputError(f"The cameras in {folder} differ in frames or joints: {told}.")
+    return np.stack(cameras, axis=1)
+
+
+def _in_order(path: Path) -> List[Any]:
+    """Names with their numbers as numbers: cam2 stands before cam10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}).") from error
+
+
+def _read_openpose(folder: Path) -> np.ndarray:
+    """[frames, joints, 3] of a folder with one file per frame."""
+    files = sorted(folder.glob("*.json"), key=_in_order)
+    if not files:
+        raise InputError(f"{folder} holds no .json files, one per frame.")
+    frames: List[List[np.ndarray]] = []
+    for path in files:
+        content = _load(path)
+        try:
+            frames.append([np.array(p["pose_keypoints_2d"], dtype=float).reshape(-1, 3) for p in content["people"]])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is no file of OpenPose: it needs people with pose_keypoints_2d.") from error
+    return _one_person(frames, folder)
+
+
+def _read_json(path: Path) -> np.ndarray:
+    """[frames, joints, 3] of one file for a whole video: MMPose's (RTMPose), or COCO's results or annotations."""
+    content = _load(path)
+    try:
+        if isinstance(content, dict) and "instance_info" in content:
+            # Frames in which no one was found may be missing: the numbers count.
+            by_frame = {int(f["frame_id"]): f["instances"] for f in content["instance_info"]}
+            numbers = range(min(by_frame), max(by_frame) + 1)
+            return _one_person([[_with_scores(p) for p in by_frame.get(number, [])] for number in numbers], path)
+        rows = content["annotations"] if isinstance(content, dict) else content
+        by_image: Dict[Any, List[np.ndarray]] = {}
+        for row in rows:
+            by_image.setdefault(row["image_id"], []).append(np.array(row["keypoints"], dtype=float).reshape(-1, 3))
+        names = [image["id"] for image in content["images"]] if isinstance(content, dict) else sorted(by_image)
+        return _one_person([by_image.get(name, []) for name in names], path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is neither of MMPose (instance_info) nor of COCO (a list or annotations with keypoints): "
+            f"{error!r}."
+        ) from error
+
+
+def _with_scores(person: Dict[str, Any]) -> np.ndarray:
+    points = np.array(person["keypoints"], dtype=float).reshape(-1, 2)
+    return np.concatenate([points, np.array(person["keypoint_scores"], dtype=float).reshape(-1, 1)], axis=1)
+
+
+def _one_person(frames: List[List[np.ndarray]], where: Path) -> np.ndarray:
+    """The main person of each frame; zeros where there is none."""
+    shapes = {person.shape for people in frames for person in people}
+    if len(shapes) != 1:
+        raise InputError(f"{where} shows no one, or people with different numbers of joints.")
+    empty = np.zeros(shapes.pop())
+    return np.stack([max(people, key=_weight, default=empty) for people in frames])
+
+
+def _weight(person: np.ndarray) -> float:
+    """Confidence times the diagonal of the box around the joints that are seen."""
+    seen = person[person[:, 2] > 0.1]
+    return float(seen[:, 2].sum() * np.linalg.norm(np.ptp(seen[:, :2], axis=0))) if len(seen) else 0.0

@@ -1,0 +1,199 @@
+"""Bodies of the SMPL family from the user's own licensed files: shape, pose blend shapes, skinning; and EasyMocap's
+convention, in which the body turns about the world's origin instead of about its pelvis.
+
+A file is a dict of v_template [V, 3] (metres, y up), f, shapedirs [V, 3, n], posedirs [V, 3, 9 (J - 1)], J_regressor
+[J, V], weights [V, J] and kintree_table [2, J], as `.npz` or as the published `.pkl`. The latter may hold objects of
+the package chumpy, which no longer installs: their numbers are taken, nothing of it is run.
+"""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.skinning import bone_transforms, rotation_matrix
+
+KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
+ALLOWED = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs", "collections"}
+_SPARSE = ("csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array")
+
+
+@dataclass(frozen=True)
+class SmplBody:
+    """One body of the family; parents precede their children."""
+
+    template: Float[Tensor, "vertices 3"]
+    faces: Int[Tensor, "faces 3"]
+    shape_directions: Float[Tensor, "vertices 3 shapes"]
+    pose_directions: Float[Tensor, "vertices 3 features"]
+    regressor: Float[Tensor, "joints vertices"]
+    weights: Float[Tensor, "vertices joints"]
+    parents: Tuple[int, ...]
+
+    def rest(self, betas: Float[Tensor, "shapes"]) -> Tuple[Float[Tensor, "vertices 3"], Float[Tensor, "joints 3"]]:
+        """Vertices and joints of a shape before it is posed; fewer numbers than the body has mean zeros behind them."""
+        shaped = self.template + self.shape_directions[..., : len(betas)] @ betas[: self.shape_directions.shape[2]]
+        return shaped, self.regressor @ shaped
+
+    def pose(
+        self, poses: Float[Tensor, "frames joints 3"], betas: Float[Tensor, "shapes"], blend_shapes: bool = True
+    ) -> Float[Tensor, "frames vertices 3"]:
+        """Vertices of each frame.
+
+        Args:
+            poses: Axis-angle vectors of all joints, the root about the pelvis first.
+            betas: Shape.
+            blend_shapes: Bend the surface with the pose; ZJU-MoCap's first fit (`params`) was made without.
+        """
+        shaped, joints = self.rest(betas)
+        rotations = rotation_matrix(poses)
+        posed = shaped.expand(len(poses), -1, -1)
+        if blend_shapes:
+            features = (rotations[:, 1:] - torch.eye(3)).flatten(1)
+            posed = posed + torch.einsum("vkp,fp->fvk", self.pose_directions, features)
+        blended = torch.einsum("vj,fjkl->fvkl", self.weights, bone_transforms(rotations, joints, self.parents))
+        return (blended[..., :3, :3] @ posed[..., None])[..., 0] + blended[..., :3, 3]
+
+
+def read_smpl(path: Path) -> SmplBody:
+    """A body from a file of the family.
+
+    Raises:
+        InputError: The file is missing, wants to run something, lacks a key, or its arrays do not fit together.
+    """
+    arrays = _load(path)
+    missing = [key for key in KEYS if key not in arrays]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}: it is no body of the SMPL family.")
+    template, weights = np.asarray(arrays["v_template"], float), np.asarray(arrays["weights"], float)
+    count, joints = weights.shape if weights.ndim == 2 else (0, 0)
+    regressor = arrays["J_regressor"]
+    regressor = np.asarray(regressor.todense() if hasattr(regressor, "todense") else regressor, float)
+    parents = np.asarray(arrays["kintree_table"]).astype(np.int64)[0].tolist()
+    directions = np.asarray(arrays["posedirs"], float)
+    expected = {
+        "v_template": (template.shape, (count, 3)),
+        "J_regressor": (regressor.shape, (joints, count)),
+        "kintree_table": ((len(parents),), (joints,)),
+        "posedirs": (directions.shape, (count, 3, 9 * (joints - 1))),
+        "shapedirs": (np.shape(arrays["shapedirs"])[:2], (count, 3)),
+    }
+    for key, (found, wanted) in expected.items():
+        if tuple(found) != wanted:
+            raise InputError(f"{path}: {key} is {list(found)}, but its {count} vertices and {joints} joints need "
+                             f"{list(wanted)}.")  # fmt: skip
+    # The root's parent is written as -1 or, unsigned, as 4294967295.
+    chain = (-1, *(int(parent) for parent in parents[1:]))
+    if any(not 0 <= parent < child for child, parent in enumerate(chain) if child):
+        raise InputError(f"{path}: kintree_table names a parent that does not precede its child.")
+    return SmplBody(
+        torch.from_numpy(template).float(),
+        torch.from_numpy(np.asarray(arrays["f"]).astype(np.int64)),
+        torch.from_numpy(np.asarray(arrays["shapedirs"], float)).float(),
+        torch.from_numpy(directions).float(),
+        torch.from_numpy(regressor).float(),
+        torch.from_numpy(weights).float(),
+        chain,
+    )
+
+
+def easymocap_motion(
+    body: SmplBody,
+    poses: Float[Tensor, "frames numbers"],
+    betas: Float[Tensor, "shapes"],
+    root_rotation: Float[Tensor, "frames 3"],
+    root_translation: Float[Tensor, "frames 3"],
+    blend_shapes: bool = True,
+) -> BodyMotion:
+    """A motion in EasyMocap's (and ZJU-MoCap's) convention: v = R(Rh) LBS(poses with the root at rest) + Th.
+
+    Args:
+        body: Any of the family.
+        poses: 3 numbers per joint; 3 fewer mean that the root's, which must be zero, were left out.
+        betas: Shape.
+        root_rotation: Rh, axis-angle about the world's origin.
+        root_translation: Th, metres.
+        blend_shapes: As for `SmplBody.pose`.
+
+    Raises:
+        InputError: The poses are of another body.
+    """
+    joints = len(body.parents)
+    if poses.shape[1] == 3 * (joints - 1):
+        poses = torch.cat([poses.new_zeros(len(poses), 3), poses], dim=1)
+    if poses.shape[1] != 3 * joints:
+        raise InputError(
+            f"The poses have {poses.shape[1]} numbers, but a body with {joints} joints needs {3 * joints}: they are of "
+            "another family."
+        )
+    still = poses.reshape(len(poses), joints, 3).clone()
+    still[:, 0] = 0
+    vertices = body.pose(still, betas, blend_shapes) @ rotation_matrix(root_rotation).transpose(1, 2)
+    return BodyMotion(vertices + root_translation[:, None], body.faces, root_rotation, root_translation)
+
+
+def to_smplx(
+    body: SmplBody,
+    betas: Float[Tensor, "shapes"],
+    root_rotation: Float[Tensor, "frames 3"],
+    root_translation: Float[Tensor, "frames 3"],
+) -> Tuple[Float[Tensor, "frames 3"], Float[Tensor, "frames 3"]]:
+    """EasyMocap's Rh and Th as smplx's global_orient and transl.
+
+    The rotation is the same, but about the pelvis J0 at rest, so that transl = Th + R(Rh) J0 - J0.
+    """
+    pelvis = body.rest(betas)[1][0]
+    return root_rotation, root_translation + rotation_matrix(root_rotation) @ pelvis - pelvis
+
+
+class _Numbers:
+    """Stands for an object of chumpy: keeps its state and shows the array in it."""
+
+    def __init__(self, *args: Any) -> None:
+        self.state: Dict[str, Any] = {"x": args[0]} if args else {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state if isinstance(state, dict) else {"x": state}
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        value = self.state.get("x", self.state.get("a"))
+        if value is None:
+            raise ValueError("a chumpy object without numbers")
+        value = np.asarray(value, dtype)
+        return value.reshape(self.state["idxs"].shape) if "idxs" in self.state and value.ndim == 1 else value
+
+
+class _Careful(pickle.Unpickler):
+    """Reads arrays, sparse matrices and chumpy's numbers, and refuses anything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.split(".")[0] == "chumpy":
+            return _Numbers
+        if module.startswith("scipy.sparse") and name in _SPARSE:
+            return super().find_class("scipy.sparse", name)
+        if module in ALLOWED and name in ("ndarray", "dtype", "_reconstruct", "scalar", "encode", "OrderedDict"):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+
+
+def _load(path: Path) -> Dict[str, Any]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        with path.open("rb") as file:
+            found = _Careful(file, encoding="latin1").load()
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {path}: SMPL's files come from its makers, after a form.") from error
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as a body of the SMPL family ({error}).") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds a {type(found).__name__} where a body of the SMPL family is a dict.")
+    return found

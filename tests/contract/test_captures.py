@@ -1,0 +1,125 @@
+"""A capture from files to pictures, through the commands that a person would use."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from dataparsers.zju_mocap import ZjuMocapDataParserConfig
+from nerfstudio_ext.cli.human import Check, Fit, Make, Meshes, Orbit, Repose, Walk
+from nerfstudio_ext.engine.checkpoints import relocate_run
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_model import anny_keypoints
+from nerfstudio_ext.human.body_motion import read_body, write_body
+from nerfstudio_ext.human.keypoints import SKELETONS
+from nerfstudio_ext.human.zju_layout import read_layout
+from tests.contract.runs import SIDE, Run, tiny_config, train
+from tests.contract.test_reload import change_checkpoint
+
+pytestmark = [pytest.mark.extra("anny"), pytest.mark.extra("embreex"), pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two frames from three cameras, as the drawn scene of all runs has them."""
+    place = tmp_path_factory.mktemp("capture") / "person"
+    Make(place, frames=2, cameras=3, size=SIDE).main()
+    return place
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> Path:
+    """Pictures large enough for outlines to be compared."""
+    place = tmp_path_factory.mktemp("large") / "person"
+    Make(place, frames=2, cameras=3, size=96).main()
+    return place
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory) -> Run:
+    config = tiny_config("neural-body-tiny", tmp_path_factory.mktemp("zju"))
+    config.pipeline.datamanager.dataparser = ZjuMocapDataParserConfig(data=folder)
+    return train(config)
+
+
+def solid(run: Run, tmp_path: Path) -> Path:
+    """The run with everything near the body opaque: two steps make nothing so."""
+    moved = Path(shutil.copytree(run.folder, tmp_path / "solid"))
+    change_checkpoint(moved, lambda state: state["_model.field.density_head.bias"].fill_(60.0))
+    return relocate_run(moved)
+
+
+def test_a_written_capture_trains_like_the_drawn_one(run: Run, tmp_path: Path) -> None:
+    """Pixels, rays and codes are the same; the colours differ by what JPEG rounds."""
+    direct = train(tiny_config("neural-body-tiny", tmp_path))
+    assert len(direct.losses) == len(run.losses) == 2
+    np.testing.assert_allclose(run.losses, direct.losses, atol=1e-3)
+
+
+def test_scores_say_what_they_count(run: Run, tmp_path: Path) -> None:
+    pipeline = run.open()
+    scores = pipeline.get_average_eval_image_metrics()
+    assert {"psnr", "psnr_box", "psnr_masked", "mask_iou"} <= set(scores)
+    assert not [key for key in scores if key.startswith("novel_pose_")]
+    json.dumps(scores, allow_nan=False)
+
+
+def test_orbit_and_new_poses_are_filmed(run: Run, folder: Path, tmp_path: Path, capsys) -> None:
+    Orbit(run.folder, tmp_path / "orbit.mp4", pictures=3, size=24, output_name="body").main()
+    Walk(folder / "body.npz", tmp_path / "walk.npz", frames=3).main()
+    Repose(run.folder, tmp_path / "walk.npz", tmp_path / "walk.mp4", pictures=3, size=24).main()
+    assert all((tmp_path / f"{name}.{kind}").is_file() for name in ("orbit", "walk") for kind in ("mp4", "png"))
+    assert "3 pictures" in capsys.readouterr().out
+    walk, drawn = read_body(tmp_path / "walk.npz"), read_body(folder / "body.npz")
+    middles = [0.5 * (m.vertices[0].amin(0) + m.vertices[0].amax(0)) for m in (walk, drawn)]
+    np.testing.assert_allclose(middles[0], middles[1], atol=1e-4)
+    heights = [float(np.ptp(m.vertices[0, :, 2].numpy())) for m in (walk, drawn)]
+    assert heights[0] == pytest.approx(heights[1], rel=0.05)
+    Meshes(solid(run, tmp_path), tmp_path / "meshes", resolution=40).main()
+    for number in range(2):
+        mesh = trimesh.load(tmp_path / "meshes" / f"frame_{number:04d}.ply")
+        low, high = mesh.bounds
+        box = drawn.vertices[number].amin(0).numpy(), drawn.vertices[number].amax(0).numpy()
+        # As far as samples are decoded at all, which is two voxels of 8 cm and a part of a third.
+        assert (np.abs(low - box[0]) < 0.4).all() and (np.abs(high - box[1]) < 0.4).all()
+    with pytest.raises(InputError, match="none of the 2 frames"):
+        Orbit(run.folder, tmp_path / "orbit.mp4", freeze=2).main()
+
+
+def test_check_shows_the_body_and_says_what_is_wrong(large: Path, tmp_path: Path, capsys) -> None:
+    assert Check(large, tmp_path / "good").main() == 0
+    assert len(list((tmp_path / "good").glob("camera_*.jpg"))) == 3
+    assert Image.open(tmp_path / "good" / "camera_00.jpg").size == (2 * 96, 96)
+    assert "Body and masks agree" in capsys.readouterr().out
+    motion = read_body(large / "body.npz")
+    up = torch.tensor([1.0, 1.0, -1.0]) * motion.vertices[..., [0, 2, 1]]
+    write_body(replace(motion, vertices=up), tmp_path / "up.npz")
+    assert Check(large, tmp_path / "bad", body=tmp_path / "up.npz").main() == 1
+    assert "It would fit if the vertices have y up" in capsys.readouterr().out
+
+
+def test_key_points_become_a_body(large: Path, tmp_path: Path, capsys) -> None:
+    """Exact key points of the drawn person, projected into its cameras."""
+    layout, motion = read_layout(large), read_body(large / "body.npz")
+    weights, names = anny_keypoints(), SKELETONS["coco17"]
+    joints = np.stack([(weights[name] @ motion.vertices).double().numpy() for name in names], axis=1)
+    pixels = np.stack([camera.project(joints) for camera in layout.cameras])
+    found = np.concatenate([2 * pixels, np.ones((*pixels.shape[:-1], 1))], axis=-1)
+    np.savez(tmp_path / "found.npz", kpts2d=found)
+    command = Fit(large, tmp_path / "fit" / "body.npz", keypoints=tmp_path / "found.npz", keypoint_scale=0.5, steps=120)
+    command.main()
+    told = capsys.readouterr().out
+    assert "100% of 34 joints found, from 3.0 views" in told and "Body and masks agree" in told
+    fitted = read_body(tmp_path / "fit" / "body.npz")
+    assert float((fitted.vertices - motion.vertices).norm(dim=-1).mean()) < 0.06
+    assert len(list((tmp_path / "fit" / "body").glob("camera_*.jpg"))) == 3
+    with pytest.raises(InputError, match="asks for frame 4"):
+        Fit(large, tmp_path / "x.npz", keypoints=tmp_path / "found.npz", keypoint_step=4).main()
+    with pytest.raises(InputError, match="holds no kpts2d"):
+        Fit(large, tmp_path / "x.npz").main()

@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.keypoints import NAMES, SKELETONS, named, read_keypoints
+
+FRAMES, CAMERAS = 3, 2
+
+
+@pytest.fixture
+def values():
+    random = np.random.default_rng(0)
+    pixels, sure = random.uniform(5, 90, (FRAMES, CAMERAS, 17, 2)), random.uniform(0.5, 1, (FRAMES, CAMERAS, 17, 1))
+    return np.concatenate([pixels, sure], axis=-1)
+
+
+def small(person):
+    """A bystander: sure, but far away."""
+    return person * [0.1, 0.1, 1.0]
+
+
+def openpose(folder, values):
+    for camera in range(CAMERAS):
+        (folder / f"cam{9 + camera}").mkdir(parents=True)
+        for frame in range(FRAMES):
+            people = [small(values[frame, camera]), values[frame, camera]]
+            content = {"people": [{"pose_keypoints_2d": person.ravel().tolist()} for person in people]}
+            (folder / f"cam{9 + camera}" / f"x_{frame:03d}_keypoints.json").write_text(json.dumps(content))
+
+
+def mmpose(folder, values):
+    folder.mkdir()
+    for camera in range(CAMERAS):
+        info = []
+        for frame in range(FRAMES):
+            people = [values[frame, camera], small(values[frame, camera])]
+            instances = [{"keypoints": p[:, :2].tolist(), "keypoint_scores": p[:, 2].tolist()} for p in people]
+            info.append({"frame_id": frame + 1, "instances": instances})
+        (folder / f"results_{camera}.json").write_text(json.dumps({"instance_info": info}))
+
+
+def coco(folder, values, annotations):
+    folder.mkdir()
+    for camera in range(CAMERAS):
+        rows = [{"image_id": frame, "keypoints": values[frame, camera].ravel().tolist()} for frame in range(FRAMES)]
+        images = [{"id": frame} for frame in range(FRAMES)]
+        content = {"images": images, "annotations": rows} if annotations else rows
+        (folder / f"cam{camera}.json").write_text(json.dumps(content))
+
+
+WRITERS = {
+    "OpenPose": openpose,
+    "RTMPose": mmpose,
+    "COCO results": lambda folder, values: coco(folder, values, False),
+    "COCO annotations": lambda folder, values: coco(folder, values, True),
+    "npz": lambda folder, values: np.savez(folder, kpts2d=values.transpose(1, 0, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("form", list(WRITERS))
+def test_all_forms_hold_the_same(form, values, tmp_path):
+    """Cameras in the order of their numbers (9 before 10), frames in order, and the main person of several."""
+    path = tmp_path / ("keypoints.npz" if form == "npz" else "keypoints")
+    WRITERS[form](path, values)
+    found = read_keypoints(path, None)
+    np.testing.assert_allclose(found.values, values)
+    assert found.names == SKELETONS["coco17"]
+    np.testing.assert_allclose(found.scaled(2).values[..., 1], 2 * values[..., 1])
+
+
+def test_skeletons_name_the_same_joints():
+    assert [len(SKELETONS[name]) for name in ("coco17", "body25", "body25b", "halpe26")] == [17, 25, 25, 26]
+    assert all(len(set(joints)) == len(joints) for joints in SKELETONS.values())
+    assert SKELETONS["body25"][4] == "right_wrist" and SKELETONS["body25b"][10] == "right_wrist"
+    assert SKELETONS["halpe26"][19] == "mid_hip" and SKELETONS["body25"][8] == "mid_hip"
+    assert set(SKELETONS["coco17"]) < set(NAMES)
+
+
+def test_what_is_not_seen_counts_nothing():
+    values = np.ones((1, 1, 17, 3))
+    values[0, 0, 3] = np.nan
+    values[0, 0, 4, 2] = 0
+    found = named(values, "coco17", "it")
+    assert not found.values[0, 0, 3:5].any() and found.values[0, 0, 5].all()
+
+
+def test_wrong_files_are_named(values, tmp_path):
+    with pytest.raises(InputError, match="25 joints, which fits body25 and body25b"):
+        named(np.ones((1, 1, 25, 3)), None, "it")
+    with pytest.raises(InputError, match="not --skeleton body25:"):
+        named(values, "body25", "it")
+    with pytest.raises(InputError, match="neither an"):
+        read_keypoints(tmp_path / "gone.json", None)
+    with pytest.raises(InputError, match="one per camera"):
+        read_keypoints(tmp_path, None)
+    openpose(tmp_path / "openpose", values)
+    (tmp_path / "openpose" / "cam9" / "x_000_keypoints.json").unlink()
+    with pytest.raises(InputError, match="differ in frames or joints: cam9 2x17, cam10 3x17"):
+        read_keypoints(tmp_path / "openpose", None)
+    (tmp_path / "openpose" / "cam9" / "x_001_keypoints.json").write_text("{")
+    with pytest.raises(InputError, match=r"x_001_keypoints\.json cannot be read"):
+        read_keypoints(tmp_path / "openpose", None)
+    (tmp_path / "openpose" / "cam9" / "x_001_keypoints.json").write_text('{"persons": []}')
+    with pytest.raises(InputError, match="no file of OpenPose"):
+        read_keypoints(tmp_path / "openpose", None)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "cam.json").write_text('{"pictures": 1}')
+    with pytest.raises(InputError, match="neither of MMPose"):
+        read_keypoints(tmp_path / "one", None)
+    np.savez(tmp_path / "other.npz", points=1)
+    with pytest.raises(InputError, match="must hold kpts2d"):
+        read_keypoints(tmp_path / "other.npz", None)

@@ -1,0 +1,160 @@
+import json
+import math
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from scipy.spatial.transform import Rotation
+
+from nerfstudio_ext.cli.human import Smpl
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_motion import read_body
+from nerfstudio_ext.human.smpl_body import easymocap_motion, read_smpl, to_smplx
+from nerfstudio_ext.human.smpl_params import read_params
+
+VERTICES, JOINTS, SHAPES = 40, 24, 10
+PARENTS = [4294967295, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
+
+
+def contents():
+    """A body of the family's layout with random numbers; no licensed data."""
+    random = np.random.default_rng(0)
+    weights, regressor = random.random((VERTICES, JOINTS)), random.random((JOINTS, VERTICES))
+    return {
+        "v_template": random.uniform(-1, 1, (VERTICES, 3)),
+        "f": random.integers(0, VERTICES, (60, 3)).astype(np.uint32),
+        "shapedirs": 0.05 * random.normal(size=(VERTICES, 3, SHAPES)),
+        "posedirs": 0.02 * random.normal(size=(VERTICES, 3, 9 * (JOINTS - 1))),
+        "J_regressor": regressor / regressor.sum(1, keepdims=True),
+        "weights": weights / weights.sum(1, keepdims=True),
+        "kintree_table": np.array([PARENTS, range(JOINTS)], dtype=np.uint32),
+    }
+
+
+@pytest.fixture
+def path(tmp_path):
+    np.savez(tmp_path / "body.npz", **contents())
+    return tmp_path / "body.npz"
+
+
+def plain(pose, betas, blend_shapes=True):
+    """The published equations, joint by joint and vertex by vertex, in double precision."""
+    c = contents()
+    shaped = c["v_template"] + c["shapedirs"] @ betas
+    joints = c["J_regressor"] @ shaped
+    turns = Rotation.from_rotvec(pose).as_matrix()
+    posed = shaped + (c["posedirs"] @ (turns[1:] - np.eye(3)).ravel() if blend_shapes else 0)
+    world = []
+    for joint, turn in enumerate(turns):
+        local = np.eye(4)
+        local[:3, :3], local[:3, 3] = turn, joints[joint] - (joints[PARENTS[joint]] if joint else 0)
+        world.append(world[PARENTS[joint]] @ local if joint else local)
+    result = np.zeros((VERTICES, 3))
+    for vertex in range(VERTICES):
+        for joint in range(JOINTS):
+            moved = world[joint][:3, :3] @ (posed[vertex] - joints[joint]) + world[joint][:3, 3]
+            result[vertex] += c["weights"][vertex, joint] * moved
+    return result
+
+
+@pytest.mark.parametrize("blend_shapes", [True, False])
+def test_poses_are_those_of_the_equations(path, blend_shapes):
+    torch.manual_seed(0)
+    poses, betas = 0.5 * torch.randn(3, JOINTS, 3), torch.randn(SHAPES)
+    found = read_smpl(path).pose(poses, betas, blend_shapes)
+    for frame in range(3):
+        wanted = plain(poses[frame].double().numpy(), betas.double().numpy(), blend_shapes)
+        np.testing.assert_allclose(found[frame].numpy(), wanted, atol=1e-5)
+
+
+def test_easymocap_turns_about_the_origin_and_smplx_about_the_pelvis(path):
+    """Both give the same vertices after the conversion, to 1e-5 m."""
+    torch.manual_seed(1)
+    body, betas = read_smpl(path), torch.randn(SHAPES)
+    poses, turn, shift = 0.3 * torch.randn(2, 3 * (JOINTS - 1)), torch.randn(2, 3), torch.randn(2, 3)
+    motion = easymocap_motion(body, poses, betas, turn, shift)
+    orient, transl = to_smplx(body, betas, turn, shift)
+    whole = torch.cat([orient, poses], dim=1).view(2, JOINTS, 3)
+    torch.testing.assert_close(motion.vertices, body.pose(whole, betas) + transl[:, None], rtol=0, atol=1e-5)
+    assert float((transl - shift).norm(dim=-1).min()) > 1e-3
+    again = easymocap_motion(body, torch.cat([torch.ones(2, 3), poses], dim=1), betas, turn, shift)
+    torch.testing.assert_close(again.vertices, motion.vertices, msg="the root's own pose does not count")
+    with pytest.raises(InputError, match="156 numbers, but a body with 24 joints needs 72"):
+        easymocap_motion(body, torch.zeros(2, 156), betas, turn, shift)
+
+
+def test_published_files_are_read_without_running_them(path, tmp_path):
+    """Sparse regressors and chumpy's objects, whose package no longer installs."""
+    module = types.ModuleType("chumpy.ch")
+
+    class Ch:
+        def __init__(self, x):
+            self.x = x
+
+    Ch.__module__, Ch.__qualname__ = "chumpy.ch", "Ch"
+    module.Ch = Ch
+    sys.modules["chumpy"], sys.modules["chumpy.ch"] = types.ModuleType("chumpy"), module
+    try:
+        changed = {**contents(), "J_regressor": scipy.sparse.csc_matrix(contents()["J_regressor"])}
+        changed["shapedirs"] = Ch(contents()["shapedirs"])
+        (tmp_path / "body.pkl").write_bytes(pickle.dumps(changed, protocol=2))
+    finally:
+        del sys.modules["chumpy"], sys.modules["chumpy.ch"]
+    one, other = read_smpl(tmp_path / "body.pkl"), read_smpl(path)
+    assert torch.equal(one.shape_directions, other.shape_directions) and torch.equal(one.regressor, other.regressor)
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps({"v_template": math.sqrt}))
+    with pytest.raises(InputError, match=r"wants to load math\.sqrt"):
+        read_smpl(tmp_path / "bad.pkl")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (dict(weights=None), "lacks weights"),
+        (dict(posedirs=np.zeros((VERTICES, 3, 9))), "posedirs is .* need .*207"),
+        (dict(v_template=np.zeros((7, 3))), "v_template is .7, 3., but its 40 vertices"),
+        (dict(kintree_table=np.array([[0, 2, 0, *[0] * 21], range(24)])), "does not precede"),
+    ],
+)
+def test_other_files_are_refused(change, sentence, tmp_path):
+    arrays = {key: value for key, value in {**contents(), **change}.items() if value is not None}
+    np.savez(tmp_path / "body.npz", **arrays)
+    with pytest.raises(InputError, match=sentence):
+        read_smpl(tmp_path / "body.npz")
+    with pytest.raises(InputError, match="after a form"):
+        read_smpl(tmp_path / "gone.pkl")
+
+
+def test_parameters_of_both_kinds_become_a_motion(path, tmp_path, capsys):
+    random = np.random.default_rng(2)
+    sizes = {"poses": 72, "Rh": 3, "Th": 3, "shapes": 10}
+    frames = [{key: 0.2 * random.normal(size=(1, size)) for key, size in sizes.items()} for _ in range(11)]
+    for kind in ("zju", "easymocap", "older"):
+        (tmp_path / kind).mkdir()
+    for k, frame in enumerate(frames):
+        np.save(tmp_path / "zju" / f"{k}.npy", np.array(frame, dtype=object), allow_pickle=True)
+        person = {key: value.tolist() for key, value in frame.items()}
+        (tmp_path / "easymocap" / f"{k:06d}.json").write_text(json.dumps({"annots": [person]}))
+        (tmp_path / "older" / f"{k:06d}.json").write_text(json.dumps([person]))
+    motions = []
+    for kind in ("zju", "easymocap", "older"):
+        Smpl(path, tmp_path / kind, tmp_path / f"{kind}.npz").main()
+        motions.append(read_body(tmp_path / f"{kind}.npz"))
+    assert "11 frames of 40 vertices" in capsys.readouterr().out
+    assert torch.equal(motions[0].vertices, motions[1].vertices) and torch.equal(
+        motions[0].vertices, motions[2].vertices
+    )
+    # The tenth frame comes after the ninth, not after the first.
+    np.testing.assert_allclose(motions[0].root_translation[10].numpy(), frames[10]["Th"][0], atol=1e-6)
+    np.save(tmp_path / "zju" / "3.npy", np.array({"poses": 1}, dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match=r"3\.npy must hold"):
+        read_params(tmp_path / "zju")
+    (tmp_path / "older" / "000003.json").write_text("[]")
+    with pytest.raises(InputError, match="no file of EasyMocap"):
+        read_params(tmp_path / "older")
+    with pytest.raises(InputError, match="holds no parameters"):
+        read_params(tmp_path)
