@@ -124,3 +124,16 @@ def test_weights_are_cut_out_whole(run: Run, opened, device: str, tmp_path: Path
     assert set(weights) == set(own) and metadata["note"] == "two steps"
     for key, value in weights.items():
         torch.testing.assert_close(value, own[key].cpu(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.extra("anny")
+def test_the_network_that_comes_with_the_suite(tmp_path: Path) -> None:
+    """Somebody whom it has never seen is about as tall as in truth, and as voluminous as people are."""
+    folder, mesh = tmp_path / "photos", tmp_path / "person.ply"
+    Person(folder, number=0, views="0,1", cameras=8, size=128).main()
+    options = dict(mask=folder / "masks/00.png", resolution=65, sheet=False)
+    Reconstruct(folder / "images/00.png", mesh, keypoints=folder / "transforms.json", **options).main()
+    points = np.array(json.loads((folder / "transforms.json").read_text())["keypoints3d"])
+    shape = trimesh.load(mesh)
+    assert 0 < np.ptp(shape.bounds[:, 2]) - np.ptp(points[:, 2]) < 0.4
+    assert 0.03 < shape.volume < 0.2
