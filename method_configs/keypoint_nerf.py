@@ -24,6 +24,7 @@ tiny_field = KeypointNeRFFieldConfig(
     latent_width=32,
     blend_width=16,
     density_gain=20.0,
+    density_activation="softplus",
 )
 keypoint_nerf_tiny_model = KeypointNeRFModelConfig(
     field=tiny_field, coarse_samples=24, fine_samples=24, mask_loss_mult=1.0

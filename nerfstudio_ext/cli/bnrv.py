@@ -57,7 +57,7 @@ class Decode:
         from rich.progress import track
 
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.export.audio import add_audio
+        from nerfstudio_ext.export.audio import add_audio, check_sound
         from nerfstudio_ext.export.video import VIDEO_SUFFIXES, write_video
         from nerfstudio_ext.models.stored_video import as_picture, read_video
 
@@ -66,6 +66,8 @@ class Decode:
             raise InputError(f"{self.output} must end in one of {' '.join(VIDEO_SUFFIXES)}, or be a folder.")
         if self.keep_audio is not None and not as_video:
             raise InputError("--keep-audio needs a video to put the sound into, not a folder of pictures.")
+        if self.keep_audio is not None:
+            check_sound(self.keep_audio)
         if self.fps is not None and not self.fps > 0:
             raise InputError(f"--fps {self.fps} must be positive.")
         video = read_video(self.video, "cuda" if torch.cuda.is_available() else "cpu")

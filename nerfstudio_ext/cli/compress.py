@@ -44,7 +44,8 @@ class Compress:
 
     def main(self) -> None:
         config = read_video_config(self.run)
-        resumed = config.pipeline.model.compression is not None
+        model: Any = config.pipeline.model
+        resumed = model.compression is not None
         if not resumed:
             self.second_stage(config, run_folder(self.run))
         train_stage(config, self.run, "compress", "start_compression", resumed, self.vis)

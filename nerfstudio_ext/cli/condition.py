@@ -18,7 +18,7 @@ class Condition:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of a trained keypoint-nerf run, or the word default for the small network that comes with the suite."""
+    """Folder of a trained keypoint-nerf run, or default: the small network, where its weights come along."""
     photos: Path
     """Folder that holds transforms.json."""
     output: Optional[Path] = None
@@ -127,6 +127,7 @@ def _default() -> Tuple["ExtTrainerConfig", Tuple[str, ...], Dict[str, Any]]:
     state = {f"_model.field.{name}": value for name, value in weights.items()}
     names = metadata["keypoints"].encode()
     state["_model.keypoint_set"] = torch.frombuffer(bytearray(names), dtype=torch.uint8)
+    state["_model.device_indicator_param"] = torch.empty(0)  # the host's own, in every checkpoint
     config: Any = copy.deepcopy(all_methods["keypoint-nerf-tiny"])
     config.machine.device_type = "cuda" if torch.cuda.is_available() else "cpu"
     return config, tuple(names.decode().split(",")), {"step": 0, "pipeline": state}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import tyro
 
@@ -38,7 +38,7 @@ class Prune:
         from nerfstudio_ext.video.pruning import PruningConfig
 
         config = read_video_config(self.run)
-        model = config.pipeline.model
+        model: Any = config.pipeline.model
         if model.compression is not None:
             raise InputError(f"{self.run} is compressed already: prune before you compress.")
         resumed = model.pruning is not None

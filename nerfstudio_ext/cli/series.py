@@ -86,7 +86,7 @@ def train_all(series: Series, sizes: Sequence[int], on_ray: bool) -> List[Path]:
     if not on_ray:
         return [series.train(size) for size in sizes]
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError("--ray needs the package ray: pip install 'nerfstudio-ext[ray]'.") from None
     task: Any = ray.remote(_train_apart)

@@ -106,9 +106,9 @@ class PeopleDataManager(VanillaDataManager[PeopleDataset]):
         """Rays and loaders of single pictures; no cache of them."""
         self.eval_pixel_sampler = self._get_pixel_sampler(self.eval_dataset, self.config.eval_num_rays_per_batch)
         self.eval_ray_generator = RayGenerator(self.eval_dataset.cameras.to(self.device))
-        options = dict(input_dataset=self.eval_dataset, device=self.device, num_workers=0)
-        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(**options)
-        self.eval_dataloader = RandIndicesEvalDataloader(**options)
+        dataset, device = self.eval_dataset, self.device
+        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(dataset, device=device, num_workers=0)
+        self.eval_dataloader = RandIndicesEvalDataloader(dataset, device=device, num_workers=0)
 
     def next_train(self, step: int) -> Tuple[RayBundle, Dict]:
         """A patch of one person, and in its rays the views that it is reconstructed from, never the patch's own."""

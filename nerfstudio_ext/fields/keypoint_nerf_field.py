@@ -59,6 +59,8 @@ class KeypointNeRFFieldConfig(InstantiateConfig):
     """Numbers of the fused geometry that the blending of colours sees."""
     density_gain: float = 1.0
     """The density is this times what the network says; short trainings need more than 1."""
+    density_activation: Literal["relu", "softplus"] = "relu"
+    """What keeps the density positive: relu is official, but a start at zero everywhere never learns; softplus does."""
     hull: HullMode = "all"
     """In how many masks a point must be: all is official; majority forgives one bad or truncated mask of three."""
     mask_dilation: float = 0.01
@@ -183,7 +185,8 @@ class KeypointNeRFField(nn.Module):
         raw = self.density_head(fused)[:, 0]
         if noise > 0:
             raw = raw + noise * torch.randn_like(raw)
-        return torch.relu(self.config.density_gain * raw) * valid
+        positive = F.softplus(raw) if self.config.density_activation == "softplus" else torch.relu(raw)
+        return self.config.density_gain * positive * valid
 
 
 class BlendingHead(nn.Module):

@@ -7,12 +7,13 @@ fastest), and the number of input sites where there is none. Tables depend on co
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import List, Literal, Tuple, cast
+from typing import Any, List, Literal, Tuple, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 Shape = Tuple[int, int, int]
 NormName = Literal["batch", "layer"]
@@ -115,7 +116,8 @@ def sample(
     share = position - low
     z, y, x = torch.stack([1 - share, share], dim=-1).unbind(1)
     weights = (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]).flatten(1)
-    rows = grid.view(-1)[_places(grid, low)[:, None] + _steps(grid, 0, 2)]
+    corners = _places(grid, low)[:, None] + _steps(grid, 0, 2)
+    rows = grid.view(-1).index_select(0, corners.view(-1)).view(-1, 8)
     return F.embedding_bag(rows, padded, per_sample_weights=weights.to(padded), mode="sum")
 
 
@@ -134,7 +136,35 @@ def flagged(flags: Bool[Tensor, "z y x"], position: Float[Tensor, "n 3"]) -> Boo
     """Whether the voxel nearest to each position has a flag, in a grid with a rim; never outside."""
     limits = torch.tensor(flags.shape, device=flags.device) - 2
     nearest = torch.minimum(position.round().clamp(min=-1), limits.to(position)).to(torch.int32)
-    return flags.view(-1)[_places(flags, nearest)]
+    return flags.view(-1).index_select(0, _places(flags, nearest))
+
+
+class _SameSites(torch.autograd.Function):
+    """Convolution from a level to itself, whose gradient is one as well.
+
+    Site i is the neighbour k of site o exactly where o is the neighbour 26 - k of i. So the gradient of the features is
+    a gather with the same table and the kernel turned about, which is quicker than scattering.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, table: Tensor) -> Tensor:
+        gathered = _gather(features, table)
+        ctx.save_for_backward(gathered, weight, table)
+        return gathered @ weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, Tensor, None]:
+        gathered, weight, table = ctx.saved_tensors
+        turned = weight.view(27, -1, weight.shape[1]).flip(0).transpose(1, 2).reshape(27 * weight.shape[1], -1)
+        return _gather(gradient, table) @ turned, gathered.T @ gradient, None
+
+
+def _gather(features: Float[Tensor, "rows channels"], table: Int[Tensor, "sites 27"]) -> Tensor:
+    """Features under each site's kernel [sites, 27 channels], zero where there are none. An embedding is quicker than
+    indexing, and so is its gradient."""
+    padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
+    return F.embedding(table, padded).flatten(1)
 
 
 class SparseConv(nn.Module):
@@ -147,13 +177,18 @@ class SparseConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(27 * inputs, outputs).uniform_(-bound, bound))
         self.norm = nn.BatchNorm1d(outputs, eps=1e-3, momentum=0.01) if norm == "batch" else nn.LayerNorm(outputs)
 
-    def convolve(self, features: Float[Tensor, "rows inputs"], table: Int[Tensor, "sites 27"]) -> Tensor:
-        """The convolution alone. The gather is an embedding because its gradient is quicker than that of indexing."""
-        padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
-        return F.embedding(table, padded).flatten(1) @ self.weight
+    def convolve(
+        self, features: Float[Tensor, "rows inputs"], table: Int[Tensor, "sites 27"], same: bool = False
+    ) -> Float[Tensor, "sites outputs"]:
+        """The convolution alone; `same` says that the table leads from a level to itself."""
+        if same:
+            return cast(Tensor, _SameSites.apply(features, self.weight, table))
+        return _gather(features, table) @ self.weight
 
-    def forward(self, features: Float[Tensor, "rows inputs"], table: Int[Tensor, "sites 27"]) -> Tensor:
-        return torch.relu(self.norm(self.convolve(features, table)))
+    def forward(
+        self, features: Float[Tensor, "rows inputs"], table: Int[Tensor, "sites 27"], same: bool = False
+    ) -> Float[Tensor, "sites outputs"]:
+        return torch.relu(self.norm(self.convolve(features, table, same)))
 
 
 class SparseTower(nn.Module):
@@ -180,11 +215,11 @@ class SparseTower(nn.Module):
         """Features [sites, channels] of the four coarser levels."""
         x = scatter_mean(codes, tables.site_of_point, tables.counts[0])
         for layer in self.first:
-            x = layer(x, tables.same[0])
+            x = layer(x, tables.same[0], same=True)
         volumes = []
         for level, (down, layers) in enumerate(zip(self.down, self.same)):
             x = down(x, tables.down[level])
             for layer in cast(nn.ModuleList, layers):
-                x = layer(x, tables.same[level + 1])
+                x = layer(x, tables.same[level + 1], same=True)
             volumes.append(x)
         return volumes

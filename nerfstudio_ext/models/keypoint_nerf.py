@@ -75,6 +75,8 @@ class KeypointNeRFModel(RayModel):
 
     config: KeypointNeRFModelConfig
     field: KeypointNeRFField
+    keypoint_set: Tensor
+    """Names of the keypoints as bytes, so that a checkpoint says which it was trained with."""
 
     def populate_modules(self) -> None:
         super().populate_modules()

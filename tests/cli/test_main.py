@@ -102,7 +102,7 @@ def test_unknown_command(ns_ext, args, hint):
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_is_there_and_can_run(name):
-    command = cli._load(name)
+    command = cli.command_class(name)
     assert command.__doc__ and callable(command.main)
 
 

@@ -14,11 +14,15 @@ from nerfstudio.scripts import render
 from nerfstudio.scripts.eval import ComputePSNR
 from nerfstudio.utils.eval_utils import eval_setup
 
-from nerfstudio_ext.cli.condition import Condition
+from method_configs.keypoint_nerf import tiny_field
+from nerfstudio_ext.cli.condition import Condition, Weights
 from nerfstudio_ext.cli.data import Person
 from nerfstudio_ext.cli.export import ExportMesh
 from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.weights import read_safetensors, write_safetensors
+from nerfstudio_ext.fields import keypoint_nerf_field
+from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 from tests.contract.registered import PEOPLE_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, TRAIN_VIEWS, Run
 from tests.contract.test_commands import pictures
@@ -122,10 +126,8 @@ def test_people_to_test_with_stay_out_of_training(name: str, device: str, opened
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_photographs_make_a_run_like_any_other(
-    solid: Path, photos: Path, exporter: ModuleType, tmp_path: Path, monkeypatch
-) -> None:
-    """ns-eval, ns-render and ns-export on a derived run, from another directory."""
+def test_photographs_make_a_run_like_any_other(solid: Path, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    """ns-eval, ns-render and a mesh of a derived run, from another directory."""
     Condition(solid.parent, photos=photos, output=tmp_path / "derived", sources="0,2").main()
     config = tmp_path / "derived" / "config.yml"
     monkeypatch.chdir(tmp_path)
@@ -133,13 +135,33 @@ def test_photographs_make_a_run_like_any_other(
     assert json.loads((tmp_path / "scores.json").read_text())["results"]["mask_iou"] > 0.3
     render.RenderInterpolated(config, tmp_path / "clip.mp4", pose_source="train", interpolation_steps=2).main()
     assert (tmp_path / "clip.mp4").stat().st_size > 0
-    options = dict(num_points=200, remove_outliers=False, normal_method="open3d", save_world_frame=True)
-    exporter.ExportPointCloud(config, tmp_path / "cloud", **options).main()
+    ExportMesh(config, tmp_path / "mesh.ply", resolution=24).main()
+    assert len(trimesh.load(tmp_path / "mesh.ply").faces) > 20
     _, pipeline, _, _ = eval_setup(config, test_mode="inference")
     assert pipeline.model.shown == (0, (0, 2))
     before = eval_setup(solid)[1]
     for key, value in before.model.field.state_dict().items():
         assert torch.equal(pipeline.model.field.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_photographs_become_a_point_cloud(solid: Path, photos: Path, exporter: ModuleType, tmp_path: Path) -> None:
+    Condition(solid.parent, photos=photos, output=tmp_path / "derived").main()
+    options = dict(num_points=200, remove_outliers=False, normal_method="open3d", save_world_frame=True)
+    exporter.ExportPointCloud(tmp_path / "derived" / "config.yml", tmp_path, **options).main()
+    assert len(trimesh.load(tmp_path / "point_cloud.ply").vertices) >= 200
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_weights_are_cut_out_in_half_precision(run: Run, tmp_path: Path) -> None:
+    Weights(run.folder, tmp_path / "w.safetensors", note="two steps").main()
+    tensors, metadata = read_safetensors(tmp_path / "w.safetensors")
+    state = torch.load(run.checkpoint, map_location="cpu")["pipeline"]
+    assert metadata["note"] == "two steps" and metadata["keypoints"].count(",") == 23
+    for name, value in tensors.items():
+        assert torch.equal(value, state[f"_model.field.{name}"].half().float())
+    with pytest.raises(InputError, match="that ending"):
+        Weights(run.folder, tmp_path / "w.bin").main()
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -151,3 +173,17 @@ def test_wrong_conditions_are_refused(run: Run, photos: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match="not a trained run"):
         Condition(tmp_path / "none", photos=photos, output=tmp_path / "out").main()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.extra("anny")
+def test_weights_that_come_with_the_suite(photos: Path, tmp_path: Path, monkeypatch) -> None:
+    """A file in the place of the shipped weights is what `default` shows people with; without one it says so."""
+    monkeypatch.setattr(keypoint_nerf_field, "DEFAULT_WEIGHTS", tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"no trained weights at .*w\.safetensors"):
+        Condition(Path("default"), photos=photos, output=tmp_path / "derived").main()
+    field = tiny_field.setup(num_keypoints=len(BODY_KEYPOINTS))
+    write_safetensors(field.state_dict(), tmp_path / "w.safetensors", {"keypoints": ",".join(BODY_KEYPOINTS)})
+    Condition(Path("default"), photos=photos, output=tmp_path / "derived").main()
+    pipeline = eval_setup(tmp_path / "derived" / "config.yml")[1]
+    for key, value in pipeline.model.field.state_dict().items():
+        assert torch.equal(value.cpu(), field.state_dict()[key].half().float()), key

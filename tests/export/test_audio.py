@@ -48,6 +48,6 @@ def test_no_sound_and_no_file(video, tmp_path):
     data = video.read_bytes()
     with pytest.raises(InputError, match="has no sound"):
         add_audio(video, video)
-    with pytest.raises(InputError, match="cannot be put"):
+    with pytest.raises(InputError, match="cannot be read"):
         add_audio(video, tmp_path / "none.mp4")
     assert video.read_bytes() == data and len(list(tmp_path.iterdir())) == 1

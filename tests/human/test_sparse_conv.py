@@ -41,8 +41,14 @@ def test_convolutions_equal_masked_dense_ones(points):
         layer = SparseConv(3, 5, "layer").double()
         dense = densify(features, grid)
         mask = (grid != count)[1:-1, 1:-1, 1:-1][None, None].double()
-        ours = densify(layer.convolve(features, tables.same[level]), grid)
-        torch.testing.assert_close(ours, F.conv3d(dense, kernel(layer, 3), padding=1) * mask, rtol=0, atol=1e-10)
+        theirs = F.conv3d(dense, kernel(layer, 3), padding=1) * mask
+        target = torch.randn_like(theirs)
+        wanted = torch.autograd.grad((theirs * target).sum(), [features, layer.weight], retain_graph=True)
+        for same in (False, True):
+            ours = densify(layer.convolve(features, tables.same[level], same), grid)
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+            mine = torch.autograd.grad((ours * target).sum(), [features, layer.weight])
+            torch.testing.assert_close(mine, wanted, rtol=0, atol=1e-10)
         if level == 4:
             break
         theirs = F.conv3d(dense, kernel(layer, 3), stride=2, padding=1)

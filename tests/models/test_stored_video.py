@@ -153,11 +153,12 @@ def test_a_fresh_process_decodes_the_same(data, model_of, tmp_path):
 
 def with_header(data, change):
     """The file with a changed header and everything else, checksum included, as it should be."""
+    (version,) = struct.unpack_from("<H", data, 4)
     size, table_size, num_words = struct.unpack_from("<III", data, 8)
     header = json.loads(zlib.decompress(data[20 : 20 + size]))
     change(header)
     deflated = zlib.compress(json.dumps(header).encode())
-    start = struct.pack("<4sHHIII", b"BNRV", 1, 0, len(deflated), table_size, num_words)
+    start = struct.pack("<4sHHIII", b"BNRV", version, 0, len(deflated), table_size, num_words)
     body = start + deflated + data[20 + size : -4]
     return body + struct.pack("<I", zlib.crc32(body))
 
