@@ -35,6 +35,8 @@ COMMANDS: Dict[str, str] = {
     "human smpl": "nerfstudio_ext.cli.human:Smpl",
     "human walk": "nerfstudio_ext.cli.human:Walk",
     "keypoints condition": "nerfstudio_ext.cli.condition:Condition",
+    "keypoints icon-weights": "nerfstudio_ext.cli.reconstruct:IconWeights",
+    "keypoints reconstruct": "nerfstudio_ext.cli.reconstruct:Reconstruct",
     "keypoints weights": "nerfstudio_ext.cli.condition:Weights",
     "list": "nerfstudio_ext.cli.listing:ListRegistered",
     "run relocate": "nerfstudio_ext.cli.runs:Relocate",

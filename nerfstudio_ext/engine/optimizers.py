@@ -124,3 +124,13 @@ class AdamBetasOptimizerConfig(OptimizerConfig):
     """The optimizer class to use."""
     betas: Tuple[float, float] = (0.9, 0.999)
     """Memory of the averages of gradient and squared gradient."""
+
+
+@dataclass
+class RMSpropOptimizerConfig(OptimizerConfig):
+    """Torch's RMSprop (ICON's choice for its point network)."""
+
+    _target: Type = torch.optim.RMSprop
+    """The optimizer class to use."""
+    weight_decay: float = 0
+    """The weight decay to use."""

@@ -72,6 +72,8 @@ class ExponentialSchedulerConfig(SchedulerConfig):
     """Steps to the final share; none: the whole training."""
     final: float = 0.1
     """Share of the learning rate at the last step."""
+    delay: int = 0
+    """Steps before the decay begins."""
 
 
 class ExponentialScheduler(Scheduler):
@@ -92,4 +94,7 @@ class ExponentialScheduler(Scheduler):
                 f"The exponential schedule needs a number of steps and a final share above zero, but has {steps} and "
                 f"{final}: set max_steps and final in the optimizer config, or train with ExtTrainer."
             )
-        return LambdaLR(optimizer, lambda step: final ** min(step / steps, 1.0))
+        # A run from before there was a delay has none in its config.
+        delay = getattr(self.config, "delay", 0)
+        span = max(steps - delay, 1)
+        return LambdaLR(optimizer, lambda step: final ** min(max(step - delay, 0) / span, 1.0))

@@ -72,6 +72,27 @@ def extract_mesh(
     return Mesh((verts * (2 * half_side / (resolution - 1)) - half_side).astype(np.float32), faces), evaluated
 
 
+def mesh_of_occupancy(volume: Float[Tensor, "x y z"], box: Float[Tensor, "2 3"], level: float) -> Mesh:
+    """The surface around what is above a level on a lattice over a box, corners included; closed at its sides.
+
+    Raises:
+        InputError: Nothing is above the level; the message gives the highest value.
+    """
+    from skimage.measure import marching_cubes
+
+    highest = float(volume.max())
+    if highest <= level:
+        raise InputError(
+            f"There is no surface to export: the occupancy is nowhere above {highest:.3g}, and the surface is at "
+            f"{level:g}."
+        )
+    low, extent = (x.double().cpu().numpy() for x in (box[0], box[1] - box[0]))
+    # A layer of emptiness all around closes what reaches the sides of the box.
+    verts, faces, _, _ = marching_cubes(np.pad(level - volume.cpu().numpy(), 1, constant_values=level), 0.0)
+    steps = np.array(volume.shape) - 1
+    return Mesh(((verts - 1) / steps * extent + low).astype(np.float32), faces)
+
+
 def _fill(
     values: Values, resolution: int, half_side: float, device: torch.device, chunk: int, coarse: bool
 ) -> Tuple[Float[np.ndarray, "x y z"], int]:

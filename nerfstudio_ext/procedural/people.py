@@ -20,7 +20,7 @@ from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import cache_dir
 from nerfstudio_ext.human.subject import Subject, SubjectStore
 from nerfstudio_ext.procedural.casting import MeshCaster
-from nerfstudio_ext.procedural.person import BODY_KEYPOINTS, make_person
+from nerfstudio_ext.procedural.person import BODY_KEYPOINTS, Person, make_person
 from nerfstudio_ext.procedural.rigs import look_at_origin
 
 VERSION = 1
@@ -96,6 +96,11 @@ class ProceduralPeople(SubjectStore):
         with np.load(self._drawn(index)) as archive:
             return torch.from_numpy(archive["vertices"]), torch.from_numpy(archive["faces"]).long()
 
+    def person(self, index: int) -> Tuple[Person, Float[np.ndarray, "3"]]:
+        """A person and the direction towards its light, drawn anew."""
+        random = self._rig(index)[1]
+        return make_person(random), np.array([*random.uniform(-1, 1, 2), random.uniform(0.3, 1)])
+
     def _rig(self, index: int) -> Tuple[Float[Tensor, "views 3 4"], np.random.Generator]:
         """Poses of a person's cameras, and the generator from which the person itself is drawn."""
         split, number = self._place(index)
@@ -122,9 +127,8 @@ class ProceduralPeople(SubjectStore):
         return path
 
     def _draw(self, index: int, path: Path) -> None:
-        poses, random = self._rig(index)
-        person, size = make_person(random), self.options.size
-        light = np.array([*random.uniform(-1, 1, 2), random.uniform(0.3, 1)])
+        poses, size = self._rig(index)[0], self.options.size
+        person, light = self.person(index)
         caster = MeshCaster(person.vertices, person.faces, person.colours, light)
         views = [caster.view(pose, _focal(size), size) for pose in poses]
         rgb, mask, depth, normals = (

@@ -64,6 +64,8 @@ class Person:
     """In [0, 1], without light."""
     keypoints: Float[Tensor, "24 3"]
     """Joints inside the body, in the order of `BODY_KEYPOINTS`."""
+    body: Float[Tensor, "vertices 3"]
+    """The same vertices without clothes and hair."""
 
 
 def make_person(random: np.random.Generator) -> Person:
@@ -85,12 +87,13 @@ def make_person(random: np.random.Generator) -> Person:
     outfit = _Outfit(body, random)
     rotations = body.rotations({name: torch.tensor([turn]).float() for name, turn in _pose(random).items()})
     vertices = dataclasses.replace(body, rest_vertices=outfit.vertices).pose(rotations)[0]
+    naked = body.pose(rotations)[0]
     joints = [body.joint_names.index(name) for name in BODY_KEYPOINTS.values()]
     keypoints = body.pose_joints(rotations)[0, joints]
     turn = rotation_matrix(torch.tensor([0.0, 0.0, random.uniform(-math.pi, math.pi)]))
-    vertices, keypoints = vertices @ turn.T, keypoints @ turn.T
+    vertices, naked, keypoints = vertices @ turn.T, naked @ turn.T, keypoints @ turn.T
     centre = (vertices.amin(0) + vertices.amax(0)) / 2 + torch.from_numpy(random.uniform(-0.04, 0.04, 3)).float()
-    return Person(vertices - centre, body.faces, outfit.colours, keypoints - centre)
+    return Person(vertices - centre, body.faces, outfit.colours, keypoints - centre, naked - centre)
 
 
 def _pose(random: np.random.Generator) -> Dict[str, Tuple[float, float, float]]:

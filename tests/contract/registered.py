@@ -28,5 +28,7 @@ PEOPLE_METHODS = [
     name for name in METHODS if registered(METHOD_GROUP)[name].startswith("method_configs.keypoint_nerf:")
 ]
 """Methods that know many people and are shown one from photographs."""
-SURFACE_METHODS = [name for name in RAY_METHODS if name not in HUMAN_METHODS + PEOPLE_METHODS]
+PHOTO_METHODS = [name for name in METHODS if registered(METHOD_GROUP)[name].startswith("method_configs.keypoint_icon:")]
+"""Methods that know many people and are shown one from a single photograph."""
+SURFACE_METHODS = [name for name in RAY_METHODS if name not in HUMAN_METHODS + PEOPLE_METHODS + PHOTO_METHODS]
 DATAPARSERS = sorted(registered(DATAPARSER_GROUP))

@@ -21,6 +21,7 @@ from dataparsers.video_frames import VideoDataParserConfig
 from nerfstudio_ext.engine.trainer import ExtTrainerConfig
 from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModelConfig
 from nerfstudio_ext.models.coco_inr import CoCoINRModelConfig
+from nerfstudio_ext.models.keypoint_icon import KeypointIconModelConfig
 from nerfstudio_ext.models.keypoint_nerf import KeypointNeRFModelConfig
 from nerfstudio_ext.models.neural_body import NeuralBodyModelConfig
 
@@ -99,6 +100,16 @@ def tiny_config(
         model.field.input_pool, model.field.stem, model.field.hourglass_width = 1, 8, 8
         model.field.hourglass_depth, model.field.coarse_width, model.field.texture_width = 1, 8, 4
         model.field.texture_blocks, model.field.width, model.field.latent_width = 1, 16, 8
+    if isinstance(model, KeypointIconModelConfig):
+        # The first step trains the sides, the second the rest.
+        model.normal_steps, model.photo_size, model.lattice_levels = 1, 32, 1
+        model.field.side_width, model.field.side_halvings, model.field.side_blocks = 4, 2, 1
+        model.field.stem, model.field.hourglass_width, model.field.hourglass_depth = 8, 8, 1
+        model.field.widths = (16, 16, 8)
+        manager = config.pipeline.datamanager
+        manager.photos_per_step, manager.points_per_photo, manager.photos_per_person = 1, 64, 2
+        manager.photo_size, manager.points_per_person = 32, 1000
+        config.optimizers["sides"]["scheduler"].max_steps = 1
     return config
 
 

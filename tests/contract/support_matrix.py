@@ -59,6 +59,9 @@ _HUMAN: Column = dict(_SURFACE)
 # A person from photographs: cameras that do not say whom they look at see the one that is shown. Again no normals.
 _PEOPLE: Column = dict(_SURFACE)
 
+# A person from one photograph: the same, with normals.
+_PHOTO: Column = dict(_SURFACE)
+
 _BY_METHOD: Dict[str, Column] = {
     "nerv": _VIDEO,
     "nerv-boost": _VIDEO,
@@ -70,6 +73,7 @@ _BY_METHOD: Dict[str, Column] = {
     "volsdf": _SURFACE,
     "neural-body": _HUMAN,
     "keypoint-nerf": _PEOPLE,
+    "keypoint-icon": _PHOTO,
 }
 
 

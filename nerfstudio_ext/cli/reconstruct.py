@@ -1,0 +1,157 @@
+"""`ns-ext keypoints reconstruct`: a mesh of the person in one photograph."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Optional, Tuple
+
+import tyro
+
+if TYPE_CHECKING:
+    from nerfstudio_ext.fields.keypoint_icon_field import KeypointIconField
+    from nerfstudio_ext.models.keypoint_icon import KeypointIconModelConfig
+
+
+@dataclass
+class Reconstruct:
+    """Write a mesh of the person in one photo, colours included, and a sheet that shows it from all around.
+
+    The person is cut out by --mask or by the photo's transparency. Keypoints come as JSON: either a transforms.json
+    that names the photo, or keypoint_names with as many keypoints, each x, y and depth in pixels.
+    """
+
+    photo: Annotated[Path, tyro.conf.Positional]
+    """Picture of one whole person."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """Mesh to write (.obj, .ply or .glb), metres, +z up; the sheet is written beside it."""
+    keypoints: Path
+    """JSON with the 24 keypoints of the body set."""
+    mask: Optional[Path] = None
+    """White where the person is; none: the photo's transparency."""
+    run: Path = Path("default")
+    """Folder of a trained keypoint-icon run, or the word default for the small network that comes with the suite."""
+    resolution: Literal[65, 129, 257] = 129
+    """Points along each side of the finest lattice."""
+    largest: bool = True
+    """Keep the largest connected part only."""
+    sheet: bool = True
+    """Write OUTPUT_sheet.png; needs the extra human."""
+
+    def main(self) -> None:
+        import math
+        import time
+
+        import numpy as np
+        import torch
+        from nerfstudio.utils.rich_utils import CONSOLE
+        from rich.progress import Progress
+
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.export.isosurface import FORMATS, Mesh, largest_component, mesh_of_occupancy, write_mesh
+        from nerfstudio_ext.export.mesh_sheet import write_sheet
+        from nerfstudio_ext.fields.photo_surface import PhotoSurface
+        from nerfstudio_ext.human.single_photo import read_photo
+        from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
+
+        if self.output.suffix.lower() not in FORMATS:
+            raise InputError(f"{self.output.name} names no mesh format: end it with {', '.join(FORMATS)}.")
+        start = time.perf_counter()
+        config, field = load_network(self.run)
+        photo = read_photo(self.photo, self.keypoints, self.mask, tuple(BODY_KEYPOINTS), config.photo_size)
+        levels = {65: 1, 129: 2, 257: 3}[self.resolution]
+        with Progress(console=CONSOLE, transient=True) as progress, torch.no_grad():
+            task = progress.add_task("Looking for the surface", total=1.0)
+            encoded = field.encode(photo, field.sides(photo))
+            surface = PhotoSurface(
+                field, encoded, levels, config.iso_level, lambda done: progress.update(task, completed=done)
+            )
+            mesh = mesh_of_occupancy(surface.volume, surface.box, config.iso_level)
+        whole = len(mesh.faces)
+        mesh = largest_component(mesh) if self.largest else mesh
+        colours = torch.cat([surface.colours(part) for part in torch.from_numpy(mesh.verts).split(65536)])
+        mesh = Mesh(mesh.verts, mesh.faces, (colours.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+        write_mesh(mesh, self.output)
+        seconds = time.perf_counter() - start
+        extent = np.ptp(mesh.verts, axis=0)
+        CONSOLE.print(
+            f"{len(mesh.verts):,} vertices and {len(mesh.faces):,} faces ({whole - len(mesh.faces):,} faces of loose "
+            f"parts left out), {extent[2]:.2f} m high, from {surface.evaluated:,} evaluated points in {seconds:.0f} s: "
+            f"{self.output}",
+            soft_wrap=True,
+            highlight=False,
+        )
+        if self.sheet:
+            path = self.output.with_name(f"{self.output.stem}_sheet.png")
+            ahead = photo.camera.world_to_camera[0, 2, :3]
+            write_sheet(mesh, path, math.atan2(-float(ahead[1]), -float(ahead[0])))
+            CONSOLE.print(f"seen from all around: {path}", soft_wrap=True, highlight=False)
+
+
+@dataclass
+class IconWeights:
+    """Cut the weights of a trained keypoint-icon run out into a small file, half precision."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """File to write, .safetensors."""
+    note: str = ""
+    """How the run was made, kept in the file's header."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.engine.weights import write_safetensors
+
+        if self.output.suffix != ".safetensors":
+            raise InputError(f"Weights are written as .safetensors, so {self.output.name} needs that ending.")
+        weights = _trained(self.run)[1]
+        write_safetensors(weights, self.output, {"method": "keypoint-icon-tiny", "note": self.note})
+        count = sum(value.numel() for value in weights.values())
+        print(f"{count:,} numbers, {self.output.stat().st_size / 1e6:.2f} MB: {self.output}")
+
+
+def load_network(run: Path) -> Tuple["KeypointIconModelConfig", "KeypointIconField"]:
+    """Settings and network of a run, or of the word default, ready to be used on the CPU.
+
+    Raises:
+        InputError: There is no such run, it was trained with another method, or no network comes with this copy.
+    """
+    from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
+
+    config, weights = _default() if run == Path("default") else _trained(run)
+    field = config.field.setup(num_keypoints=len(BODY_KEYPOINTS))
+    field.load_state_dict(weights)
+    return config, field.eval()
+
+
+def _trained(run: Path) -> Tuple["KeypointIconModelConfig", dict]:
+    """Model and weights of a run.
+
+    Raises:
+        InputError: There is no such run, or it was trained with another method.
+    """
+    from nerfstudio_ext.cli.compress import read_config
+    from nerfstudio_ext.engine.checkpoints import find_checkpoint, read_checkpoint
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.models.keypoint_icon import KeypointIconModelConfig
+
+    config = read_config(run)
+    if not isinstance(config.pipeline.model, KeypointIconModelConfig):
+        raise InputError(f"{run} was trained with {config.method_name}, which makes no mesh of one photo.")
+    state = read_checkpoint(find_checkpoint(run.parent if run.name == "config.yml" else run))["pipeline"]
+    prefix = "_model.field."
+    return config.pipeline.model, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _default() -> Tuple["KeypointIconModelConfig", dict]:
+    """Model and weights of the small network that comes with the suite."""
+    from nerfstudio.configs.method_configs import all_methods
+
+    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.engine.weights import read_safetensors
+    from nerfstudio_ext.fields.keypoint_icon_field import DEFAULT_WEIGHTS
+
+    if not DEFAULT_WEIGHTS.is_file():
+        raise InputError(
+            "No trained network comes with this copy: train keypoint-icon-tiny and name its folder: --run."
+        )
+    return all_methods["keypoint-icon-tiny"].pipeline.model, read_safetensors(DEFAULT_WEIGHTS)[0]

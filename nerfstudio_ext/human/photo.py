@@ -1,0 +1,67 @@
+"""A photograph of a person as networks read it, what its two sides look like, and lessons from people who are known."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerfstudio_ext.human.photo_camera import PhotoCamera, frame_pictures, from_pinhole
+from nerfstudio_ext.human.subject import Subject
+
+SPAN = 0.85
+"""Share of a framed photo's side that the person takes."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """Square photographs of people, cut out and framed alike."""
+
+    rgb: Float[Tensor, "batch 3 size size"]
+    """In [0, 1], black beside the person."""
+    mask: Float[Tensor, "batch 1 size size"]
+    camera: PhotoCamera
+    keypoints: Float[Tensor, "batch k 3"]
+    """World frame, metres."""
+
+    @classmethod
+    def of(cls, subject: Subject, view: int, size: int, device: torch.device) -> "Photo":
+        """One of a person's pictures, framed to `size` pixels."""
+        rgb = subject.rgb[view].permute(2, 0, 1)[None].float() / 255
+        mask = subject.mask[view][None, None].float()
+        height, width = mask.shape[-2:]
+        camera = from_pinhole(subject.poses[view][None], subject.intrinsics[view][None], width, height)
+        rgb, mask, camera = frame_pictures(rgb, mask, camera, size, SPAN)
+        return cls(rgb.to(device), mask.to(device), camera.to(device), subject.keypoints[None].to(device))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What the two sides of people look like; normals in the frame of the camera, unit length, 0 beside the mask."""
+
+    normals: Float[Tensor, "batch 3 size size"]
+    back_normals: Float[Tensor, "batch 3 size size"]
+    back_rgb: Float[Tensor, "batch 3 size size"]
+    """In [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Photographs of different people, and the truth about them."""
+
+    photo: Photo
+    sides: Sides
+    points: Float[Tensor, "batch n 3"]
+    """World frame."""
+    inside: Float[Tensor, "batch n"]
+    """1 inside the person, 0 outside."""
+
+    def to(self, device: torch.device) -> "Lesson":
+        """The lesson on a device."""
+        photo, sides = self.photo, self.sides
+        return Lesson(
+            Photo(photo.rgb.to(device), photo.mask.to(device), photo.camera.to(device), photo.keypoints.to(device)),
+            Sides(sides.normals.to(device), sides.back_normals.to(device), sides.back_rgb.to(device)),
+            self.points.to(device),
+            self.inside.to(device),
+        )

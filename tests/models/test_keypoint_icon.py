@@ -1,0 +1,165 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.export.isosurface import mesh_of_occupancy
+from nerfstudio_ext.human.photo import Lesson, Photo, Sides
+from nerfstudio_ext.human.photo_camera import PhotoCamera
+from nerfstudio_ext.models.keypoint_icon import KeypointIconModel, KeypointIconModelConfig
+from tests.fields.test_keypoint_icon_field import SMALL
+from tests.human.toy_person import ToyStore, toy_outputs
+
+RADIUS = 0.5
+
+
+def make_model(**changes) -> KeypointIconModel:
+    torch.manual_seed(0)
+    outputs = toy_outputs(ToyStore(), range(3))
+    settings = {"photo_size": 32, "lattice_levels": 1, "normal_steps": 2, **changes}
+    config = KeypointIconModelConfig(field=dataclasses.replace(SMALL, raw_normals=True), **settings)
+    return config.setup(scene_box=outputs.scene_box, num_train_data=1, metadata=outputs.metadata, device="cpu")
+
+
+def make_ball(monkeypatch, model: KeypointIconModel) -> None:
+    """A network that has learned one thing: everybody is a ball about the origin."""
+    monkeypatch.setattr(model.field, "logits", lambda encoded, points: 40 * (RADIUS - points.norm(dim=-1))[None])
+
+
+def balls(batch: int = 2, size: int = 32, points: int = 400) -> Lesson:
+    """Photographs of a ball in weak perspective, with everything that is true of it."""
+    axis = (torch.arange(size) + 0.5) * 2 / size - 1
+    v, u = torch.meshgrid(axis, axis, indexing="ij")
+    depth = (RADIUS**2 - u**2 - v**2).clamp(min=0).sqrt()
+    mask = (depth > 0).float()[None, None].expand(batch, 1, -1, -1)
+    near = torch.stack([u, v, -depth])[None] * mask / RADIUS
+    far = torch.stack([u, v, depth])[None] * mask / RADIUS
+    motion = torch.eye(3, 4).expand(batch, 3, 4)
+    camera = PhotoCamera(motion, torch.ones(batch, 1), torch.zeros(batch, 2), torch.zeros(batch, 1) > 0)
+    keypoints = 0.2 * torch.tensor([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1.0], [0, 0, -1]])
+    rgb = mask * torch.tensor([0.7, 0.3, 0.2])[:, None, None]
+    places = torch.rand(batch, points, 3) * 1.6 - 0.8
+    photo = Photo(rgb, mask, camera, keypoints.expand(batch, -1, -1))
+    return Lesson(photo, Sides(near, far, rgb), places, (places.norm(dim=-1) < RADIUS).float())
+
+
+def train(model: KeypointIconModel, steps: int):
+    groups = model.get_param_groups()
+    optimizers = [torch.optim.Adam(groups[name], lr=1e-2) for name in ("sides", "field")]
+    model.train()
+    for step in range(steps):
+        model._step = step
+        lesson = balls(batch=1)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        outputs = model.get_outputs(lesson)
+        sum(model.get_loss_dict(outputs, {"lesson": lesson}).values()).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize("source", ["gt", "pred", "mix"])
+def test_each_stage_trains_its_own_networks(source):
+    model, lesson = make_model(normal_source=source).train(), balls()
+    for step, trained in ((0, "sides"), (2, "field")):
+        model._step = step
+        model.zero_grad()
+        outputs = model.get_outputs(lesson)
+        sum(model.get_loss_dict(outputs, {"lesson": lesson}).values()).backward()
+        for name, parameters in model.get_param_groups().items():
+            found = [p.grad is not None and bool(p.grad.any()) for p in parameters]
+            assert any(found) == (name == trained)
+        assert all(math.isfinite(float(v)) for v in model.get_metrics_dict(outputs, {"lesson": lesson}).values())
+
+
+def test_balls_are_learned_sides_first():
+    model = train(make_model(normal_steps=30, normal_source="pred"), 70)
+    lesson = balls()
+    model._step = 0
+    angles = model.get_metrics_dict(model.get_outputs(lesson), {"lesson": lesson})
+    assert float(angles["normals_degrees"]) < 25 and float(angles["back_normals_degrees"]) < 25
+    model._step = 70
+    assert float(model.get_metrics_dict(model.get_outputs(lesson), {"lesson": lesson})["points_right"]) > 0.93
+
+
+def test_rays_meet_the_surface_where_it_is(monkeypatch):
+    model = make_model(lattice_levels=2).eval()
+    make_ball(monkeypatch, model)
+    cameras = toy_outputs(model._store, [0]).cameras
+    outputs = model.get_outputs_for_camera(cameras[1:2])
+    assert list(outputs)[:3] == ["rgb", "accumulation", "depth"]
+    solid = outputs["accumulation"][..., 0] > 0.5
+    assert 0.1 < float(solid.float().mean()) < 0.9
+    rays = cameras[1:2].generate_rays(camera_indices=0, keep_shape=True)
+    ways = torch.nn.functional.normalize(rays.directions, dim=-1)
+    points = (rays.origins + outputs["depth"] * ways)[solid]
+    inner = points.abs().amax(-1) < 0.45  # the box around the keypoints may cut the ball
+    assert float((points.norm(dim=-1) - RADIUS)[inner].abs().max()) < 0.02
+    normals = 2 * outputs["normals"][solid] - 1
+    cosine = (normals * torch.nn.functional.normalize(points, dim=-1)).sum(-1)
+    assert float(cosine[inner].mean()) > 0.9
+    assert not outputs["rgb"][~solid].any() and outputs["rgb"][solid].max() > 0
+
+
+def test_surfaces_are_kept_until_weights_or_people_change(monkeypatch):
+    model, count = make_model().eval(), []
+    encode = model.field.encode
+    monkeypatch.setattr(model.field, "encode", lambda photo, sides: count.append(1) or encode(photo, sides))
+    for who in ((0, 0), (0, 0), (0, 2), (1, 0), (0, 0)):
+        model.surface(who)
+    assert len(count) == 3
+    with torch.no_grad():
+        model.field.layers[-1].bias.add_(1.0)
+    model.surface((0, 0))
+    assert len(count) == 4
+
+
+def test_colours_are_the_photos_in_front_and_the_far_sides_behind(monkeypatch):
+    model = make_model().eval()
+    make_ball(monkeypatch, model)
+    surface = model.surface((0, 0))
+    sides = surface._encoded.sides
+    photo = surface._encoded.photo
+    object.__setattr__(
+        sides, "back_rgb", torch.ones_like(sides.back_rgb) * torch.tensor([0.0, 1.0, 0.0])[:, None, None]
+    )
+    object.__setattr__(photo, "rgb", torch.ones_like(photo.rgb) * torch.tensor([1.0, 0.0, 0.0])[:, None, None])
+    centre = -(photo.camera.world_to_camera[0, :, :3].T @ photo.camera.world_to_camera[0, :, 3])
+    towards = torch.nn.functional.normalize(centre, dim=0) * RADIUS * 0.98
+    points = torch.stack([towards, -towards])
+    box = surface.box
+    assert ((points > box[0]) & (points < box[1])).all()
+    front, back = surface.colours(points)
+    torch.testing.assert_close(front, torch.tensor([1.0, 0.0, 0.0]))
+    torch.testing.assert_close(back, torch.tensor([0.0, 1.0, 0.0]))
+
+
+def test_density_for_meshes_is_at_ten_on_the_surface(monkeypatch):
+    model = make_model().eval()
+    make_ball(monkeypatch, model)
+    points = torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.0, 3.0]])
+    inside, outside = model.density(points).tolist()
+    assert inside > 10 and outside == 0
+
+
+def test_a_mesh_of_a_lattice_is_closed_and_where_it_should_be():
+    box = torch.tensor([[-1.0, -1.0, -0.2], [1.0, 1.0, 1.0]])
+    axes = [torch.linspace(float(a), float(b), 33) for a, b in zip(*box)]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    import trimesh
+
+    mesh = mesh_of_occupancy(torch.sigmoid(20 * (RADIUS - grid.norm(dim=-1))), box, 0.5)
+    shape = trimesh.Trimesh(mesh.verts, mesh.faces)
+    assert shape.is_watertight and shape.volume > 0
+    assert abs(float(mesh.verts[:, 0].max()) - RADIUS) < 0.01 and float(mesh.verts[:, 2].min()) > -0.3
+    with pytest.raises(InputError, match="nowhere above"):
+        mesh_of_occupancy(torch.zeros(4, 4, 4), box, 0.5)
+
+
+def test_without_people_the_dataparser_is_named():
+    config = KeypointIconModelConfig(field=SMALL)
+    with pytest.raises(InputError, match="procedural-people-data"):
+        config.setup(scene_box=toy_outputs(ToyStore(), [0]).scene_box, num_train_data=1, metadata={}, device="cpu")
