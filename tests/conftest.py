@@ -19,7 +19,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 # Importing the host starts worker processes of torch's compiler; nothing here compiles.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Tiny networks gain nothing from more, and the suite shares its machine.
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 # A suite started in the background inherits an ignored Ctrl-C, and so would the commands that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
