@@ -49,10 +49,12 @@ def test_demo_ends_with_a_decoded_file(here, make_clip, tmp_path, capsys):
 
 def test_demo_of_a_scene_ends_with_a_mesh(here, monkeypatch, tmp_path, capsys):
     """Data of the user's own, which another dataparser than the method's default reads; a small mesh, to save time."""
-    data, whole = tmp_path / "ball", demo._run
+    data, whole = tmp_path / "ball", demo.run_command
     write_object_scene(ObjectScene(ObjectSceneOptions("spheres", num_views=10, size=16)), data)
     small = ["--resolution", "32"]
-    monkeypatch.setattr(demo, "_run", lambda c: whole([*c, *small] if c[:3] == ["ns-ext", "export", "mesh"] else c))
+    monkeypatch.setattr(
+        demo, "run_command", lambda c: whole([*c, *small] if c[:3] == ["ns-ext", "export", "mesh"] else c)
+    )
     demo.Demo("coco-inr-tiny", data, "idr-data", steps=2, output_dir=tmp_path / "out").main()
     assert [command.split()[0] for command in here] == ["ns-train", "ns-eval", "ns-render", "ns-ext"]
     run = next((tmp_path / "out" / "scene" / "coco-inr-tiny").glob("*"))
