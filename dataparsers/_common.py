@@ -213,20 +213,3 @@ def meeting_point(
     centre = positions.mean(0)
     reach = 3 * (positions - centre).norm(dim=-1).max().clamp(min=1.0)
     return (centre + reach * torch.nn.functional.normalize(forward.mean(0), dim=0)).float(), False
-
-
-def square_cameras(
-    poses: Float[Tensor, "views 3 4"], focal: float, side: int, times: Optional[Float[Tensor, "views 1"]] = None
-) -> Cameras:
-    """Pinhole cameras of square pictures, their principal point in the middle; focal length and side in pixels."""
-    return Cameras(
-        camera_to_worlds=poses,
-        fx=focal,
-        fy=focal,
-        cx=side / 2,
-        cy=side / 2,
-        width=side,
-        height=side,
-        camera_type=CameraType.PERSPECTIVE,
-        times=times,
-    )

@@ -9,9 +9,9 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from dataparsers._common import square_cameras
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
+from nerfstudio_ext.procedural.rigs import square_cameras
 
 
 @dataclass

@@ -9,10 +9,10 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOu
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from dataparsers._common import ObjectDataParserConfig, split_views, square_cameras
+from dataparsers._common import ObjectDataParserConfig, split_views
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
-from nerfstudio_ext.procedural.rigs import RigName
+from nerfstudio_ext.procedural.rigs import RigName, square_cameras
 
 
 @dataclass

@@ -125,14 +125,10 @@ class Fit:
         print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.data} --body {self.output}")
 
 
-@dataclass
-class Orbit:
-    """Film a trained person from a camera that walks around it, while its motion plays."""
+@dataclass(kw_only=True)
+class _Film:
+    """What films around a person have in common."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run, or its config.yml."""
-    output: Annotated[Path, tyro.conf.Positional]
-    """The video (.mp4); twelve of its pictures go beside it as a .png."""
     pictures: int = 48
     """How many pictures."""
     size: int = 384
@@ -146,12 +142,22 @@ class Orbit:
     output_name: str = "rgb"
     """What to show: rgb, accumulation, depth, or body (the vertices over the picture)."""
 
+
+@dataclass
+class Orbit(_Film):
+    """Film a trained person from a camera that walks around it, while its motion plays."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run, or its config.yml."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """The video (.mp4); twelve of its pictures go beside it as a .png."""
+
     def main(self) -> None:
         _film(self, None)
 
 
 @dataclass
-class Repose:
+class Repose(_Film):
     """Film a trained person in poses that it was never seen in, from a camera that walks around it."""
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -160,18 +166,6 @@ class Repose:
     """A body.npz of the same body model in other poses."""
     output: Annotated[Path, tyro.conf.Positional]
     """The video (.mp4); twelve of its pictures go beside it as a .png."""
-    pictures: int = 48
-    """How many pictures."""
-    size: int = 384
-    """Width and height in pixels."""
-    fps: float = 12.0
-    """Pictures per second."""
-    turns: float = 1.0
-    """Full circles."""
-    freeze: Optional[int] = None
-    """Stay in this frame of the motion; none: the motion plays once."""
-    output_name: str = "rgb"
-    """What to show: rgb, accumulation, depth, or body (the vertices over the picture)."""
 
     def main(self) -> None:
         _film(self, self.motion)

@@ -13,7 +13,7 @@ from typing import Literal, Tuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
@@ -21,7 +21,7 @@ from nerfstudio_ext.engine.host import cache_dir
 from nerfstudio_ext.human.subject import Subject, SubjectStore
 from nerfstudio_ext.procedural.casting import MeshCaster
 from nerfstudio_ext.procedural.person import BODY_KEYPOINTS, Person, make_person
-from nerfstudio_ext.procedural.rigs import look_at_origin
+from nerfstudio_ext.procedural.rigs import look_at_origin, square_cameras
 
 VERSION = 1
 """Of what is drawn; raise it when the same options give other pictures."""
@@ -75,18 +75,7 @@ class ProceduralPeople(SubjectStore):
         return f"{split}_{number:04d}"
 
     def cameras(self, index: int) -> Cameras:
-        poses, options = self._rig(index)[0], self.options
-        focal = _focal(options.size)
-        return Cameras(
-            camera_to_worlds=poses,
-            fx=focal,
-            fy=focal,
-            cx=options.size / 2,
-            cy=options.size / 2,
-            width=options.size,
-            height=options.size,
-            camera_type=CameraType.PERSPECTIVE,
-        )
+        return square_cameras(self._rig(index)[0], _focal(self.options.size), self.options.size)
 
     def subject(self, index: int) -> Subject:
         return self._read(index)

@@ -1,10 +1,11 @@
-"""Where cameras stand around an object: poses for scenes that the suite draws itself."""
+"""Cameras of scenes that the suite draws itself, and where they stand around an object."""
 
 import math
-from typing import List, Literal, Tuple
+from typing import List, Literal, Optional, Tuple
 
 import torch
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
 RigName = Literal["rings", "ring", "hemisphere"]
@@ -44,3 +45,20 @@ def rig_poses(rig: RigName, num_views: int, radius: float) -> Float[Tensor, "vie
         for turn, up in angles
     ]
     return look_at_origin(torch.tensor(positions))
+
+
+def square_cameras(
+    poses: Float[Tensor, "views 3 4"], focal: float, side: int, times: Optional[Float[Tensor, "views 1"]] = None
+) -> Cameras:
+    """Pinhole cameras of square pictures, their principal point in the middle; focal length and side in pixels."""
+    return Cameras(
+        camera_to_worlds=poses,
+        fx=focal,
+        fy=focal,
+        cx=side / 2,
+        cy=side / 2,
+        width=side,
+        height=side,
+        camera_type=CameraType.PERSPECTIVE,
+        times=times,
+    )
