@@ -30,12 +30,12 @@ class ExtPipelineConfig(VanillaPipelineConfig):
 
 
 class ExtPipeline(VanillaPipeline):
-    """Data manager and model, as in nerfstudio, with four differences.
+    """Data manager and model, as in nerfstudio, with five differences.
 
-    It wraps the model for several processes on CPU (gloo) as well as on CUDA; a checkpoint that does not fit is an
-    error, never a silent partial load; averaged metrics are finite numbers; and a model may offer `prepare_eval`,
-    `prepare_checkpoint` and `get_run_metrics`, which are called before an evaluation, before a save, and once per
-    evaluation.
+    Numbers below 1e-38 count as zero on the CPU. It wraps the model for several processes on CPU (gloo) as well as on
+    CUDA; a checkpoint that does not fit is an error, never a silent partial load; averaged metrics are finite numbers;
+    and a model may offer `prepare_eval`, `prepare_checkpoint` and `get_run_metrics`, which are called before an
+    evaluation, before a save, and once per evaluation.
 
     Args:
         config: Configuration to instantiate the pipeline.
@@ -57,6 +57,9 @@ class ExtPipeline(VanillaPipeline):
     ) -> None:
         Pipeline.__init__(self)  # the stock constructor wraps the model for CUDA only
         ensure_ffmpeg()
+        # Before anything starts worker threads, which inherit it. Gradients through opaque or empty space shrink below
+        # what float32 holds in full, and a processor calculates with such numbers a hundred times more slowly.
+        torch.set_flush_denormal(True)
         self.config = config
         self.test_mode = test_mode
         self.world_size = world_size

@@ -19,6 +19,12 @@ def toy_pipeline(folder, **changes):
     return toy_config(folder, **changes).pipeline.setup(device="cpu", test_mode="val")
 
 
+def test_numbers_too_small_for_full_precision_are_zero(tmp_path):
+    torch.set_flush_denormal(False)
+    toy_pipeline(tmp_path)
+    assert not (torch.full((8,), 1e-39) * 1).any()
+
+
 class TestLoading:
     def test_fits(self, tmp_path):
         torch.manual_seed(0)
