@@ -31,12 +31,16 @@ class ProceduralHumanDataParserConfig(DataParserConfig):
     """Width and height of the pictures in pixels."""
     turn: float = 120.0
     """Degrees that the person turns over the motion."""
+    gain: float = 0.0
+    """Every frame's colours are multiplied by a number of its own within 1 +- gain, as exposure wanders."""
+    novel_frames: int = 0
+    """Last frames that are never trained on and scored apart, as novel poses."""
 
 
 @dataclass
 class ProceduralHumanDataParser(DataParser):
     """`metadata["human_scene"]` holds pictures, masks and the body's motion; `metadata["views"]` says which frame and
-    camera each picture is."""
+    camera each picture is; `metadata["trained_frames"]` says which frames are no novel poses."""
 
     config: ProceduralHumanDataParserConfig
     includes_time: bool = True
@@ -51,9 +55,15 @@ class ProceduralHumanDataParser(DataParser):
         if not 0 <= config.held_out < config.cameras:
             raise InputError(f"--held-out {config.held_out} is none of the {config.cameras} cameras, 0 to "
                              f"{config.cameras - 1}.")  # fmt: skip
-        scene = human_scene(HumanSceneOptions(config.frames, config.cameras, config.size, config.turn))
+        trained = config.frames - config.novel_frames
+        if not 0 < trained <= config.frames:
+            raise InputError(
+                f"--novel-frames {config.novel_frames} of --frames {config.frames}: one frame at least is trained on."
+            )
+        scene = human_scene(HumanSceneOptions(config.frames, config.cameras, config.size, config.turn, config.gain))
         chosen = [c for c in range(config.cameras) if (c == config.held_out) != (split == "train")]
-        views = [(frame, camera) for frame in range(config.frames) for camera in chosen]
+        frames = trained if split == "train" else config.frames
+        views = [(frame, camera) for frame in range(frames) for camera in chosen]
         times = torch.tensor([[frame / max(config.frames - 1, 1)] for frame, _ in views])
         cameras = square_cameras(scene.poses[[camera for _, camera in views]], scene.focal, config.size, times)
         vertices = scene.motion.vertices.reshape(-1, 3)
@@ -61,7 +71,12 @@ class ProceduralHumanDataParser(DataParser):
             image_filenames=[Path(f"camera_{camera:02d}") / f"frame_{frame:04d}.png" for frame, camera in views],
             cameras=cameras,
             scene_box=SceneBox(aabb=torch.stack([vertices.amin(0) - 0.1, vertices.amax(0) + 0.1])),
-            metadata={"human_scene": scene, "views": views, "body_motion": scene.motion},
+            metadata={
+                "human_scene": scene,
+                "views": views,
+                "body_motion": scene.motion,
+                "trained_frames": list(range(trained)),
+            },
         )
 
 

@@ -21,6 +21,8 @@ class Make:
     """Width and height of the pictures in pixels."""
     turn: float = 120.0
     """Degrees that the person turns over the motion."""
+    gain: float = 0.0
+    """Every frame's colours are multiplied by a number of its own within 1 +- gain, as exposure wanders."""
     naming: Literal["numbers", "long"] = "numbers"
     """How pictures are called: 000000.jpg, or as for the subjects 313 and 315."""
 
@@ -31,7 +33,7 @@ class Make:
 
         if self.folder.exists() and any(self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty: name a new folder.")
-        scene = human_scene(HumanSceneOptions(self.frames, self.cameras, self.size, self.turn))
+        scene = human_scene(HumanSceneOptions(self.frames, self.cameras, self.size, self.turn, self.gain))
         write_human_scene(scene, self.folder, self.naming)
         print(f"{self.frames} frames from {self.cameras} cameras: {self.folder}")
         print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.folder}")

@@ -9,6 +9,8 @@ from nerfstudio_ext.export.scene_mesh import colour_mesh
 
 MARGIN = 0.1
 """Metres around the vertices that are searched."""
+CHUNK = 2**21
+"""Points at once; all but those near the body are dismissed quickly."""
 
 
 def body_mesh(model: Any, number: int, resolution: int, level: float) -> Mesh:
@@ -30,7 +32,9 @@ def body_mesh(model: Any, number: int, resolution: int, level: float) -> Mesh:
     def values(points):
         return level - model.density(points + centre.to(points), number)
 
-    mesh, _ = extract_mesh(values, resolution, half_side, model.device)
+    # Density says nothing about the distance to the surface, so no block of the grid may be skipped; large chunks, for
+    # the codes are diffused once in each.
+    mesh, _ = extract_mesh(values, resolution, half_side, model.device, chunk=CHUNK, coarse=False)
     mesh = largest_component(mesh)
     placed = Mesh((mesh.verts + centre.numpy()).astype(np.float32), mesh.faces)
     return colour_mesh(model, placed, time=number / max(len(model.motion.vertices) - 1, 1))

@@ -1,10 +1,10 @@
 """Structured latent codes on a body, and the networks that read them (Neural Body, sections 3.1 to 3.4)."""
 
 from dataclasses import dataclass, field
-from typing import List, Tuple, Type
+from typing import List, Literal, Tuple, Type
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 
@@ -37,6 +37,9 @@ class NeuralBodyFieldConfig(InstantiateConfig):
     """Octaves of the encoded position, which only the colour sees."""
     direction_octaves: int = 4
     """Octaves of the encoded viewing direction."""
+    level_mapping: Literal["exact", "official"] = "exact"
+    """Where the levels are read: at their exact place, or as the published code does it, up to one voxel of a level off
+    at the far side of the grid."""
 
 
 class NeuralBodyField(nn.Module):
@@ -76,12 +79,22 @@ class NeuralBodyField(nn.Module):
 
     def hidden(self, points: Float[Tensor, "n 3"], frame: BodyFrame, volumes: List[Tensor]) -> Float[Tensor, "n width"]:
         """What density and colour share at world points."""
-        voxels = frame.voxels(points)
-        # A stride-2 convolution centres its output j on input 2 j, so level l is read at q / 2^l exactly.
+        voxels, grids = frame.voxels(points), frame.tables.rows
         levels = [
-            sample(features, frame.tables.rows[level], voxels / 2**level) for level, features in enumerate(volumes, 1)
+            sample(features, grids[level], self._place(voxels, grids[level], level))
+            for level, features in enumerate(volumes, 1)
         ]
         return self.trunk(torch.cat(levels, dim=-1))
+
+    def _place(self, voxels: Float[Tensor, "n 3"], grid: Int[Tensor, "z y x"], level: int) -> Float[Tensor, "n 3"]:
+        """Voxels of the finest level in voxels of another one."""
+        # A stride-2 convolution centres its output j on input 2 j, so level l is read at q / 2^l exactly.
+        place = voxels / 2**level
+        if self.config.level_mapping == "exact":
+            return place
+        # The published code stretches [0, shape] of the finest grid over [0, shape_l - 1] of the level.
+        shape = (voxels.new_tensor(grid.shape) - 2) * 2**level
+        return place - voxels / shape
 
     @torch.no_grad()
     def wake(self, points: Float[Tensor, "n 3"], frame: BodyFrame) -> None:

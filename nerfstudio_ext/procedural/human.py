@@ -4,7 +4,7 @@ of cameras, with exact pictures, masks, depth and vertices. Metres; +z up; light
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,8 @@ class HumanSceneOptions:
     size: int = 128
     turn: float = 120.0
     """Degrees that the person turns from the first frame to the last."""
+    gain: float = 0.0
+    """Every frame's colours are multiplied by a number of its own within 1 +- gain, as exposure wanders."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,23 @@ def human_scene(options: HumanSceneOptions) -> HumanScene:
             f"A drawn person needs a frame, two cameras and 8 pixels at least, not {options.frames} frames, "
             f"{options.cameras} cameras and {options.size} pixels."
         )
-    key = hashlib.sha256(json.dumps([VERSION, PHENOTYPE, asdict(options)]).encode()).hexdigest()[:16]
+    if not 0 <= options.gain < 1:
+        raise InputError(f"The gain of a drawn person is at least 0 and below 1, not {options.gain:g}.")
+    # Exposure comes after the drawing, which is kept without it.
+    drawn = {name: value for name, value in asdict(options).items() if name != "gain"}
+    key = hashlib.sha256(json.dumps([VERSION, PHENOTYPE, drawn]).encode()).hexdigest()[:16]
     path = cache_dir() / "human" / f"{key}.npz"
     if not path.is_file():
         scene = _draw(options, anny_body(PHENOTYPE))
         _write(scene, path)
-    return _read(path, options)
+    scene = _read(path, options)
+    return replace(scene, rgb=(scene.rgb * gains(options)[:, None, None, None, None]).clamp(max=1))
+
+
+def gains(options: HumanSceneOptions) -> Float[Tensor, "frames"]:
+    """What every frame's colours are multiplied by."""
+    random = np.random.default_rng(options.frames)
+    return torch.from_numpy(1 + options.gain * random.uniform(-1, 1, options.frames)).float()
 
 
 def walk(body: BodyModel, frames: int, turn: float) -> BodyMotion:

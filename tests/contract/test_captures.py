@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from nerfstudio.scripts.eval import ComputePSNR
 from PIL import Image
 
 from dataparsers.zju_mocap import ZjuMocapDataParserConfig
@@ -68,6 +69,22 @@ def test_scores_say_what_they_count(run: Run, tmp_path: Path) -> None:
     assert {"psnr", "psnr_box", "psnr_masked", "mask_iou"} <= set(scores)
     assert not [key for key in scores if key.startswith("novel_pose_")]
     json.dumps(scores, allow_nan=False)
+
+
+def test_held_out_poses_have_scores_of_their_own(tmp_path: Path) -> None:
+    """ns-eval's JSON of a run whose last frame was never trained on."""
+    config = tiny_config("neural-body-tiny", tmp_path)
+    config.pipeline.datamanager.dataparser.frames = 3
+    config.pipeline.datamanager.dataparser.novel_frames = 1
+    run = train(config)
+    ComputePSNR(run.config_path, tmp_path / "scores.json").main()
+    scores = json.loads((tmp_path / "scores.json").read_text())["results"]
+    names = {"psnr", "psnr_box", "psnr_masked", "mask_iou", "depth_error", "ssim"}
+    assert names | {f"novel_pose_{name}" for name in names} <= set(scores)
+    assert scores["novel_pose_psnr_box"] != scores["psnr_box"]
+    model = run.open().model
+    assert len(model.field.latents) == 2 and model.num_frames == 3
+    assert torch.equal(model.latent_of(2), model.field.latents[1]), "an unseen pose takes the last code"
 
 
 def test_orbit_and_new_poses_are_filmed(run: Run, folder: Path, tmp_path: Path, capsys) -> None:

@@ -39,7 +39,24 @@ def test_cameras_see_the_person_where_the_pictures_show_it():
     assert float(gaps.max()) < 0.05
 
 
-@pytest.mark.parametrize("changes,message", [(dict(data=Path("x")), "reads no files"), (dict(held_out=3), "3 cameras")])
+@pytest.mark.extra("anny")
+@pytest.mark.extra("embreex")
+@pytest.mark.slow
+def test_the_last_frames_may_be_novel_poses():
+    train, test = parse(novel_frames=1), parse("val", novel_frames=1)
+    assert {frame for frame, _ in train.metadata["views"]} == {0, 1} == set(train.metadata["trained_frames"])
+    assert [frame for frame, _ in test.metadata["views"]] == [0, 1, 2]
+    assert train.cameras.times.max() == 0.5 and test.cameras.times.max() == 1.0, "one clock for both"
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        (dict(data=Path("x")), "reads no files"),
+        (dict(held_out=3), "3 cameras"),
+        (dict(novel_frames=3), "one frame at least"),
+    ],
+)
 def test_wrong_options_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         parse(**changes)

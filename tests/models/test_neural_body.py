@@ -9,6 +9,7 @@ from nerfstudio.data.scene_box import SceneBox
 from method_configs.neural_body import neural_body_tiny
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.sparse_conv import sample
 
 FRAMES = 3
 
@@ -181,6 +182,25 @@ def test_the_box_metric_is_lower_by_the_share_of_the_box():
     metrics, _ = model.get_image_metrics_and_images(outputs, batch)
     apart = 10 * torch.log10(torch.tensor(64 * 64 / (20 * 40)))
     assert metrics["psnr"] - metrics["psnr_box"] == pytest.approx(float(apart), abs=1e-3)
+
+
+def test_the_official_places_of_levels_are_those_of_align_corners():
+    """Card 2.2: the published code passes 2 q / shape - 1 to grid_sample with align_corners, for every level alike."""
+    model = build()
+    field, frame = model.field, model._frames[0]
+    field.config.level_mapping = "official"
+    points = capsule().vertices[0, :50] + 0.03
+    grid = frame.tables.rows[2]
+    features = torch.randn(frame.tables.counts[2], 3)
+    padded = torch.cat([features, features.new_zeros(1, 3)])
+    dense = padded[grid[1:-1, 1:-1, 1:-1].long()].permute(3, 0, 1, 2)[None]
+    shape = 4 * torch.tensor(dense.shape[2:])
+    places = 2 * frame.voxels(points) / shape - 1
+    wanted = torch.nn.functional.grid_sample(dense, places.flip(-1)[None, None, None], align_corners=True)
+    ours = sample(features, grid, field._place(frame.voxels(points), grid, 2))
+    torch.testing.assert_close(ours, wanted[0, :, 0, 0].T, rtol=0, atol=1e-5)
+    shift = frame.voxels(points) / 4 - field._place(frame.voxels(points), grid, 2)
+    assert 0 < float(shift.max()) < 1, "less than one voxel of the level, and most at the far side"
 
 
 def test_another_motion_takes_the_place_of_the_captured_one():

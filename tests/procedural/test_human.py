@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene, paint
+from nerfstudio_ext.procedural.human import HumanSceneOptions, gains, human_scene, paint
 
 OPTIONS = HumanSceneOptions(frames=3, cameras=3, size=48)
 
@@ -51,6 +53,19 @@ def test_the_person_moves_and_turns_and_is_drawn_once(scene, monkeypatch):
     monkeypatch.setattr("nerfstudio_ext.procedural.human.anny_body", lambda phenotype: pytest.fail("drawn again"))
     again = human_scene(OPTIONS)
     assert torch.equal(again.rgb, scene.rgb) and torch.equal(again.motion.vertices, vertices)
+
+
+@pytest.mark.extra("anny")
+@pytest.mark.slow
+def test_exposure_wanders_from_frame_to_frame(scene):
+    bright = human_scene(replace(OPTIONS, gain=0.3))
+    factor = gains(replace(OPTIONS, gain=0.3))
+    assert len(set(factor.tolist())) == 3 and bool(((factor > 0.7) & (factor < 1.3)).all())
+    for frame in range(3):
+        torch.testing.assert_close(bright.rgb[frame], (scene.rgb[frame] * factor[frame]).clamp(max=1))
+    assert torch.equal(bright.mask, scene.mask)
+    with pytest.raises(InputError, match="below 1, not 1"):
+        human_scene(replace(OPTIONS, gain=1.0))
 
 
 def test_colours_tell_left_from_right_and_front_from_back():
