@@ -99,7 +99,7 @@ def other_rows(claim: int, runs: Runs, setting: str) -> List[Row]:
             *row("psnr_box: samples near the body against all", pruning, ("psnr_box",) * 2, "dB", "< 0.2 dB apart"),
             *row("processor time of rendering a picture, samples near the body against all", pruning,
                  ("render_ms",) * 2, "ms", ">= 2 times quicker"),
-            *row("processor time of the training, samples near the body against all", pruning, ("train_seconds",) * 2, "s"),
+            *row("processor time of training, samples near the body against all", pruning, ("train_seconds",) * 2, "s"),
         ]  # fmt: skip
     if claim == 12:
         what = f"distance of mesh and drawn body (a voxel has {VOXEL:g} cm), all frames against the first, 4 cameras"

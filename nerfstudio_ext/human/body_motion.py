@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.skinning import rotation_matrix
 
 MAX_EXTENT = 4.0
 """Metres; a larger person means other units."""
@@ -24,11 +25,26 @@ class BodyMotion:
     """None are needed but for drawing."""
     root_rotation: Float[Tensor, "frames 3"]
     root_translation: Float[Tensor, "frames 3"]
+    rest: Optional[Float[Tensor, "vertices 3"]] = None
+    """The body at rest, y, where its makers know it."""
 
     def at(self, frames: Sequence[int]) -> "BodyMotion":
         """The motion in some of its frames, in their order."""
         chosen = list(frames)
-        return BodyMotion(self.vertices[chosen], self.faces, self.root_rotation[chosen], self.root_translation[chosen])
+        root, shift = self.root_rotation[chosen], self.root_translation[chosen]
+        return BodyMotion(self.vertices[chosen], self.faces, root, shift, self.rest)
+
+    def resting(self) -> "BodyMotion":
+        """One frame: the body at rest, where it stands in the first frame.
+
+        Raises:
+            InputError: The pose at rest is not known.
+        """
+        if self.rest is None:
+            raise InputError("The pose at rest of this body is not known: its body.npz has no rest.")
+        root, shift = self.root_rotation[:1], self.root_translation[:1]
+        vertices = self.rest @ rotation_matrix(root[0]).T + shift
+        return BodyMotion(vertices[None], self.faces, root, shift, self.rest)
 
     def check(self, where: str) -> "BodyMotion":
         """This motion, if it can be one.
@@ -46,6 +62,10 @@ class BodyMotion:
             bad = ~torch.isfinite(value.reshape(frames, -1)).all(dim=1)
             if bool(bad.any()):
                 raise InputError(f"{where}: {name} of frame {int(bad.nonzero()[0])} are not finite numbers.")
+        if self.rest is not None and (
+            self.rest.shape != self.vertices.shape[1:] or not bool(torch.isfinite(self.rest).all())
+        ):
+            raise InputError(f"{where}: rest must be finite numbers for its {self.vertices.shape[1]} vertices.")
         known = self.faces.ndim == 2 and self.faces.shape[1] == 3
         if not known or (self.faces.numel() and int(self.faces.max()) >= self.vertices.shape[1]):
             raise InputError(f"{where}: faces are [faces, 3] indices of its {self.vertices.shape[1]} vertices.")
@@ -58,7 +78,8 @@ class BodyMotion:
 
 
 def read_body(path: Path) -> BodyMotion:
-    """A motion from `body.npz`: vertices [F, V, 3], faces [M, 3], Rh [F, 3] axis-angle and Th [F, 3], metres.
+    """A motion from `body.npz`: vertices [F, V, 3], faces [M, 3], Rh [F, 3] axis-angle and Th [F, 3], metres, and
+    perhaps rest [V, 3].
 
     Raises:
         InputError: The file is missing, no such archive, or its contents cannot be a motion.
@@ -66,18 +87,21 @@ def read_body(path: Path) -> BodyMotion:
     try:
         with np.load(path) as archive:
             arrays = {key: torch.from_numpy(archive[key]) for key in ("vertices", "faces", "Rh", "Th")}
+            rest = torch.from_numpy(archive["rest"]).float() if "rest" in archive else None
     except FileNotFoundError as error:
         raise InputError(f"There is no {path}.") from error
     except KeyError as error:
         raise InputError(f"{path} lacks one of vertices, faces, Rh and Th: {error.args[0]}.") from error
     except (ValueError, OSError, EOFError, TypeError) as error:
         raise InputError(f"{path} is no body.npz of plain numbers ({type(error).__name__}).") from error
-    motion = BodyMotion(arrays["vertices"].float(), arrays["faces"].long(), arrays["Rh"].float(), arrays["Th"].float())
-    return motion.check(str(path))
+    root, shift = arrays["Rh"].float(), arrays["Th"].float()
+    return BodyMotion(arrays["vertices"].float(), arrays["faces"].long(), root, shift, rest).check(str(path))
 
 
 def write_body(motion: BodyMotion, path: Path, **more: np.ndarray) -> None:
     """Write a motion as `body.npz`, and more arrays beside it."""
+    if motion.rest is not None:
+        more["rest"] = motion.rest.numpy()
     np.savez_compressed(
         path,
         vertices=motion.vertices.numpy(),

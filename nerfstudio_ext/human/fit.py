@@ -197,7 +197,8 @@ def fit_body(keypoints: Keypoints3D, phenotype: Optional[Dict[str, float]] = Non
 def place(body: BodyModel, rotations: Tensor, root: Tensor, shift: Tensor) -> BodyMotion:
     """The motion of a body: joints turn, then the whole body about the world's origin, then it moves."""
     vertices = torch.cat([body.pose(frame[None]) for frame in rotations])
-    return BodyMotion(vertices @ rotation_matrix(root).transpose(1, 2) + shift[:, None], body.faces, root, shift)
+    placed = vertices @ rotation_matrix(root).transpose(1, 2) + shift[:, None]
+    return BodyMotion(placed, body.faces, root, shift, body.rest_vertices)
 
 
 def write_fit(fitted: FittedBody, path: Path) -> None:

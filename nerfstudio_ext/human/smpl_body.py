@@ -136,7 +136,8 @@ def easymocap_motion(
     still = poses.reshape(len(poses), joints, 3).clone()
     still[:, 0] = 0
     vertices = body.pose(still, betas, blend_shapes) @ rotation_matrix(root_rotation).transpose(1, 2)
-    return BodyMotion(vertices + root_translation[:, None], body.faces, root_rotation, root_translation)
+    rest = body.pose(torch.zeros_like(still[:1]), betas, blend_shapes)[0]
+    return BodyMotion(vertices + root_translation[:, None], body.faces, root_rotation, root_translation, rest)
 
 
 def to_smplx(

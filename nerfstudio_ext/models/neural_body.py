@@ -8,6 +8,7 @@ Not here: the released weights, an optimised body pose.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Dict, List, Literal, Optional, Sequence, Tuple, Type
 
 import torch
@@ -16,15 +17,17 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.frame_controls import FrameControls
+from nerfstudio_ext.engine.pose_controls import MOTION_FILE, PoseControls
 from nerfstudio_ext.fields.neural_body_field import NeuralBodyField, NeuralBodyFieldConfig
 from nerfstudio_ext.human.body_grid import BodyFrames, box_span
-from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.body_motion import BodyMotion, read_body
 from nerfstudio_ext.human.splat import lay_over
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import render_weights
@@ -83,13 +86,25 @@ class NeuralBodyModel(RayModel):
         self.field = config.field.setup(num_vertices=motion.vertices.shape[1], num_frames=len(trained))
         self.set_motion(motion, trained)
         self.field.wake(motion.vertices[trained[0]], self._frames[trained[0]])
+        self._captured, self._trained, self._in_training = motion, list(trained), False
         self.frame_controls = FrameControls(self.num_frames, PLAYBACK_FPS)
+        sources = ["captured"] if motion.rest is None else ["captured", "rest"]
+        self.pose_controls = PoseControls(sources, self.choose_poses)
         limit = config.gradient_limit
         for parameter in self.field.parameters():
             parameter.register_hook(lambda gradient: gradient.clamp(-limit, limit))
         trained = sum(p.numel() for p in self.field.parameters())
         sites = self._frames[0].tables.counts
         CONSOLE.print(f"{trained:,} trainable numbers; voxels at the five levels: {', '.join(map(str, sites))}")
+
+    def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> List[TrainingCallback]:
+        """Training needs the captured poses: others can be chosen once it has ended."""
+        self._in_training = True
+
+        def ended(step: int) -> None:
+            self._in_training = False
+
+        return [TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], ended)]
 
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
         return {"field": list(self.field.parameters())}
@@ -122,6 +137,30 @@ class NeuralBodyModel(RayModel):
         self.motion = motion
         self._latent_rows = {int(frame): row for row, frame in enumerate(trained)}
         self.num_frames = len(motion.vertices)
+
+    def choose_poses(self, source: str, path: str) -> str:
+        """Show the captured poses, the body at rest, or the poses in a `body.npz`; times run from their first frame to
+        their last.
+
+        Returns:
+            What is shown, in words.
+
+        Raises:
+            InputError: The model is being trained, or there are no such poses.
+        """
+        if self._in_training:
+            raise InputError("The training needs the captured poses: choose others when it has ended.")
+        if source == MOTION_FILE:
+            if not path.strip():
+                raise InputError("Name the motion file.")
+            file = Path(path.strip()).expanduser()
+            self.set_motion(read_body(file))
+            return f"{self.num_frames} frames of {file.name}"
+        if source == "rest":
+            self.set_motion(self._captured.resting())
+            return "at rest"
+        self.set_motion(self._captured, self._trained)
+        return f"{self.num_frames} captured frames"
 
     def latent_of(self, number: int) -> Float[Tensor, "latent"]:
         """Latent code of a frame."""

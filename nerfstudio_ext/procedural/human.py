@@ -21,7 +21,7 @@ from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.procedural.casting import MeshCaster
 from nerfstudio_ext.procedural.rigs import rig_poses
 
-VERSION = 1
+VERSION = 2
 """Of what is drawn; raise it when the same options give other pictures."""
 RADIUS = 2.8
 FIELD_OF_VIEW = math.radians(42)
@@ -120,7 +120,7 @@ def walk(body: BodyModel, frames: int, turn: float) -> BodyMotion:
     root = about(z=math.radians(turn) * progress)
     shift = about(x=0.15 * (progress - 0.5), y=0.05 * swing)
     vertices = body.pose(rotations) @ rotation_matrix(root).transpose(1, 2) + shift[:, None]
-    return BodyMotion(vertices, body.faces, root, shift)
+    return BodyMotion(vertices, body.faces, root, shift, body.rest_vertices)
 
 
 def paint(rest: Float[Tensor, "vertices 3"]) -> Float[Tensor, "vertices 3"]:
@@ -154,10 +154,12 @@ def _write(scene: HumanScene, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
     motion = scene.motion
+    assert motion.rest is not None, "drawn bodies know their rest"
     np.savez_compressed(
         partial,
         vertices=motion.vertices.numpy(),
         faces=motion.faces.numpy(),
+        rest=motion.rest.numpy(),
         Rh=motion.root_rotation.numpy(),
         Th=motion.root_translation.numpy(),
         rgb=(scene.rgb * 255).round().to(torch.uint8).numpy(),
@@ -170,7 +172,7 @@ def _write(scene: HumanScene, path: Path) -> None:
 def _read(path: Path, options: HumanSceneOptions) -> HumanScene:
     with np.load(path) as archive:
         arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
-    motion = BodyMotion(arrays["vertices"], arrays["faces"], arrays["Rh"], arrays["Th"])
+    motion = BodyMotion(arrays["vertices"], arrays["faces"], arrays["Rh"], arrays["Th"], arrays["rest"])
     focal = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
     poses = rig_poses("ring", options.cameras, RADIUS)
     return HumanScene(motion, arrays["rgb"].float() / 255, arrays["mask"], arrays["depth"], poses, focal)

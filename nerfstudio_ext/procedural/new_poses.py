@@ -52,6 +52,7 @@ def walk_like(like: Path, frames: int, turn: float) -> BodyMotion:
         motion.faces,
         torch.stack([_vector(turned @ rotation_matrix(root)) for root in motion.root_rotation]),
         motion.root_translation @ turned.T + shift,
+        motion.rest,
     )
 
 

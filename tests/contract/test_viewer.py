@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import Callable, Iterator
 
@@ -17,7 +18,8 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerElement
 
 from dataparsers.video_frames import SCREEN_CAMERA_TO_WORLD
-from tests.contract.registered import METHODS, VIDEO_METHODS
+from nerfstudio_ext.human.body_motion import write_body
+from tests.contract.registered import HUMAN_METHODS, METHODS, VIDEO_METHODS
 from tests.contract.runs import FRAMES, LEARNED, Run, free_port
 
 
@@ -111,6 +113,35 @@ def test_frame_and_time_move_each_other(name: str, learned: Callable[[str], Run]
         assert eventually(lambda frame=frame: controls.frame.value == frame)
         time.sleep(0.1)  # callbacks of the frame slider come from another thread
         assert shown() == frame and time_slider.value == position, "a slider that a person holds must not jump"
+
+
+@pytest.mark.parametrize("name", [name for name in HUMAN_METHODS if name.endswith("-tiny")])
+def test_poses_come_from_a_source(name: str, device: str, trained: Callable[[str, str], Run], open_viewer, tmp_path):
+    """What is chosen in the panel is shown, the viewer is asked to render anew, and mistakes are told beside it."""
+    viewer = open_viewer(trained(name, device))
+    model = viewer.pipeline.model
+    model.field.density_head.bias.data.fill_(60.0)  # two steps make nothing dense
+    controls, asked = model.pose_controls, []
+    viewer._trigger_rerender = lambda: asked.append(controls.source.value)
+    camera = viewer_camera(0.0).to(model.device)
+
+    def shown() -> np.ndarray:
+        return model.get_outputs_for_camera(camera)["body"].cpu().numpy()
+
+    captured = shown()
+    controls.source.value = "rest"
+    assert eventually(lambda: controls.status.value == "at rest") and eventually(lambda: "rest" in asked)
+    assert model.num_frames == 1 and np.abs(shown() - captured).max() > 0.1
+    controls.source.value = "motion file"
+    assert eventually(lambda: controls.status.value == "Name the motion file.")
+    assert model.num_frames == 1, "what was shown stays"
+    write_body(replace(model._captured, vertices=model._captured.vertices + 0.2), tmp_path / "moved.npz")
+    controls.motion.value = str(tmp_path / "moved.npz")
+    assert eventually(lambda: controls.status.value == "2 frames of moved.npz")
+    moved = shown()
+    controls.source.value = "captured"
+    assert eventually(lambda: controls.status.value == "2 captured frames")
+    assert np.array_equal(shown(), captured) and np.abs(moved - captured).max() > 0.1
 
 
 @pytest.mark.parametrize("name", LEARNED[:1])

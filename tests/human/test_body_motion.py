@@ -24,6 +24,21 @@ def test_round_trip(tmp_path):
         assert torch.equal(getattr(again, name), getattr(motion(), name))
 
 
+def test_the_pose_at_rest_is_kept_and_stands_where_the_body_does(tmp_path):
+    rest = torch.rand(20, 3)
+    turn, shift = torch.tensor([[0.0, 0.0, torch.pi / 2]]).repeat(3, 1), torch.tensor([[1.0, 0.0, 0.0]]).repeat(3, 1)
+    write_body(motion(rest=rest, root_rotation=turn, root_translation=shift), tmp_path / "body.npz")
+    again = read_body(tmp_path / "body.npz")
+    assert torch.equal(again.at([1]).rest, rest)
+    still = again.resting()
+    wanted = torch.stack([1 - rest[:, 1], rest[:, 0], rest[:, 2]], dim=-1)
+    torch.testing.assert_close(still.vertices, wanted[None])
+    with pytest.raises(InputError, match="at rest of this body is not known"):
+        motion().resting()
+    with pytest.raises(InputError, match="rest must be"):
+        motion(rest=rest[:5]).check("here")
+
+
 @pytest.mark.parametrize(
     "changes,message",
     [

@@ -1,14 +1,16 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.engine.callbacks import TrainingCallbackLocation
 
 from method_configs.neural_body import neural_body_tiny
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.body_motion import BodyMotion, write_body
 from nerfstudio_ext.human.sparse_conv import sample
 
 FRAMES = 3
@@ -23,14 +25,17 @@ def capsule():
     return BodyMotion(local + shift[:, None], torch.tensor([[0, 1, 2]]), turn, shift)
 
 
-def build(seed=0, **changes):
+MOTION_PARTS = ("vertices", "faces", "root_rotation", "root_translation")
+
+
+def build(seed=0, motion=None, **changes):
     torch.manual_seed(seed)
     config = copy.deepcopy(neural_body_tiny.config.pipeline.model)
     config.field.channels, config.field.width, config.field.code_width = (8, 8, 8, 8), 16, 4
     config.voxel_size, config.num_samples = 0.05, 24
     for key, value in changes.items():
         setattr(config, key, value)
-    metadata = {"body_motion": capsule()}
+    metadata = {"body_motion": motion or capsule()}
     return config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata=metadata, device="cpu")
 
 
@@ -214,6 +219,42 @@ def test_another_motion_takes_the_place_of_the_captured_one():
     assert torch.equal(model.latent_of(0), model.field.latents[-1]), "no frame of it was trained on"
     with pytest.raises(InputError, match="7 vertices, but the model's codes live on 400"):
         model.set_motion(BodyMotion(torch.zeros(1, 7, 3), moved.faces, torch.zeros(1, 3), torch.zeros(1, 3)))
+
+
+def test_poses_are_chosen_by_source(tmp_path):
+    """Captured ones keep their latent codes; a file's and the pose at rest follow the policy."""
+    motion = capsule()
+    model = opaque(build(motion=replace(motion, rest=motion.vertices[0] * torch.tensor([1.0, 1.0, 0.5]))))
+    controls = model.pose_controls
+    assert controls.source.options == ["captured", "rest", "motion file"]
+    before = model.get_outputs(rays())["accumulation"]
+    assert model.choose_poses("rest", "") == "at rest" and model.num_frames == 1
+    assert torch.equal(model.latent_of(0), model.field.latents[-1])
+    squat = model.get_outputs(rays())["accumulation"]
+    assert float(squat.sum()) < 0.8 * float(before.sum())
+    write_body(BodyMotion(*(getattr(motion.at([1, 2]), n) for n in MOTION_PARTS)), tmp_path / "two.npz")
+    assert model.choose_poses("motion file", f" {tmp_path / 'two.npz'} ") == "2 frames of two.npz"
+    assert torch.equal(model.motion.vertices, motion.vertices[1:])
+    for path, message in (("", "Name the motion file"), (str(tmp_path / "none.npz"), "There is no")):
+        with pytest.raises(InputError, match=message):
+            model.choose_poses("motion file", path)
+    assert model.num_frames == 2, "a refused file changes nothing"
+    assert model.choose_poses("captured", "") == "3 captured frames"
+    torch.testing.assert_close(model.get_outputs(rays())["accumulation"], before)
+    assert torch.equal(model.latent_of(1), model.field.latents[1])
+    assert build().pose_controls.source.options == ["captured", "motion file"], "no rest is known"
+
+
+def test_poses_stay_the_captured_ones_while_training():
+    model = build()
+    (ended,) = model.get_training_callbacks(None)
+    with pytest.raises(InputError, match="when it has ended"):
+        model.choose_poses("captured", "")
+    ended.run_callback_at_location(step=3, location=TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
+    with pytest.raises(InputError, match="when it has ended"):
+        model.choose_poses("captured", "")
+    ended.run_callback_at_location(step=3, location=TrainingCallbackLocation.AFTER_TRAIN)
+    assert model.choose_poses("captured", "") == "3 captured frames"
 
 
 def test_a_field_that_starts_shut_is_opened():
