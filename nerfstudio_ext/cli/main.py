@@ -29,6 +29,7 @@ COMMANDS: Dict[str, str] = {
     "human check": "nerfstudio_ext.cli.human:Check",
     "human fit": "nerfstudio_ext.cli.human:Fit",
     "human make": "nerfstudio_ext.cli.human:Make",
+    "human masks": "nerfstudio_ext.cli.human_video:Masks",
     "human meshes": "nerfstudio_ext.cli.human:Meshes",
     "human orbit": "nerfstudio_ext.cli.human:Orbit",
     "human repose": "nerfstudio_ext.cli.human:Repose",

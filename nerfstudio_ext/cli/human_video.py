@@ -1,0 +1,70 @@
+"""`ns-ext human masks`: from videos to a capture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Optional, Tuple
+
+import tyro
+
+
+@dataclass
+class Masks:
+    """Take pictures from the videos of cameras that stand still, and find the person in them: what differs from the
+    background of the whole clip. Written in the layout of ZJU-MoCap, with a sheet per camera to look at."""
+
+    videos: Annotated[Tuple[Path, ...], tyro.conf.Positional]
+    """One video (or folder of frames) per camera, all from the same moment on."""
+    output: Path
+    """Folder to write; must be empty or new."""
+    calibration: Optional[Path] = None
+    """The cameras, in the order of the videos: an annots.npy, or EasyMocap's intri.yml with its extri.yml; none:
+    annots.npy is not written."""
+    size: Optional[Tuple[int, int]] = None
+    """Width and height that the calibration was made for: pictures are scaled to cover it and cut about the middle;
+    none: that of the videos."""
+    begin: int = 0
+    """First frame."""
+    frames: Optional[int] = None
+    """How many frames; none: to the end of the shortest video."""
+    step: int = 1
+    """Take every so-manieth frame."""
+    keypoints: Optional[Path] = None
+    """2-D key points of every frame of the videos (as for 'human fit'). Without them the person must leave every place
+    for half of the clip, or turns into background there."""
+    skeleton: Optional[Literal["coco17", "body25", "body25b", "halpe26"]] = None
+    """Order of the joints; none: by their number, where only one has it."""
+    keypoint_scale: float = 1.0
+    """Sides of the written pictures over sides of those that the key points were found in."""
+    strictness: float = 5.0
+    """Standard deviations of the background's noise that are no difference yet."""
+    translation_unit: Literal["mm", "m"] = "mm"
+    """Unit of T in an annots.npy; EasyMocap's is told from its size."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.export.video_capture import Selection, write_video_capture
+        from nerfstudio_ext.human.camera_files import read_cameras
+        from nerfstudio_ext.human.keypoints import read_keypoints
+
+        if self.output.exists() and any(self.output.iterdir()):
+            raise InputError(f"{self.output} is not empty: name a new folder.")
+        if not self.videos:
+            raise InputError("Name the videos, one per camera.")
+        cameras = None
+        if self.calibration is not None:
+            names, cameras = read_cameras(self.calibration.expanduser(), self.translation_unit)
+            print(f"calibration: {', '.join(f'{name} for {v.name}' for name, v in zip(names, self.videos))}")
+        keypoints = None
+        if self.keypoints is not None:
+            keypoints = read_keypoints(self.keypoints.expanduser(), self.skeleton).scaled(self.keypoint_scale)
+        selection = Selection(self.begin, self.frames, self.step, self.size)
+        lines = write_video_capture(self.videos, self.output, selection, self.strictness, keypoints, cameras)
+        print("\n".join(lines))
+        print(f"look at: {self.output / 'sheets'}")
+        if cameras is None:
+            print(f"without --calibration there is no annots.npy: {self.output} holds pictures and masks alone")
+        elif keypoints is not None:
+            print(f"fit a body with:  ns-ext human fit {self.output} body.npz{self._with_skeleton()}")
+
+    def _with_skeleton(self) -> str:
+        return "" if self.skeleton is None else f" --skeleton {self.skeleton}"
