@@ -148,7 +148,7 @@ def trunk_length(joints: Sequence[Dict[str, Float[np.ndarray, "3"]]]) -> float:
 
 
 def body_region(
-    joints: Dict[str, Float[np.ndarray, "3"]], trunk: float, shape: Tuple[int, int], wide: float
+    joints: Dict[str, Float[np.ndarray, "3"]], trunk: float, shape: Tuple[int, ...], wide: float
 ) -> Bool[np.ndarray, "height width"]:
     """Pixels about the limbs, the trunk and the head of one person.
 

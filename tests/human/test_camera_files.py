@@ -65,5 +65,5 @@ def test_what_is_no_calibration_is_refused(tmp_path):
     with pytest.raises(InputError, match="lists no camera"):
         read_cameras(tmp_path)
     (tmp_path / "intri.yml").write_text("hello {")
-    with pytest.raises(InputError, match="OpenCV's storage|lists no camera"):
+    with pytest.raises(InputError, match=r"OpenCV's storage|lists no camera"):
         read_cameras(tmp_path)

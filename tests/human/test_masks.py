@@ -18,8 +18,9 @@ def room():
 def joints_at(x, y=20, seen=1.0):
     """A standing person's joints about a place; the trunk is 30 pixels long."""
     places = {
-        "nose": (0, 0), "left_shoulder": (7, 12), "right_shoulder": (-7, 12), "left_hip": (5, 42), "right_hip": (-5, 42),
-        "left_elbow": (12, 26), "left_wrist": (12, 38), "right_elbow": (-12, 26), "right_wrist": (-12, 38),
+        "nose": (0, 0), "left_shoulder": (7, 12), "right_shoulder": (-7, 12), "left_hip": (5, 42),
+        "right_hip": (-5, 42), "left_elbow": (12, 26), "left_wrist": (12, 38), "right_elbow": (-12, 26),
+        "right_wrist": (-12, 38),
         "left_knee": (5, 62), "left_ankle": (5, 80), "right_knee": (-5, 62), "right_ankle": (-5, 80),
     }  # fmt: skip
     return {name: np.array([x + dx, y + dy, seen]) for name, (dx, dy) in places.items()}
