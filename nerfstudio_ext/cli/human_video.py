@@ -1,4 +1,4 @@
-"""`ns-ext human masks`: from videos to a capture."""
+"""`ns-ext human masks` and `snapshot`: from videos to a capture."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,3 +68,36 @@ class Masks:
 
     def _with_skeleton(self) -> str:
         return "" if self.skeleton is None else f" --skeleton {self.skeleton}"
+
+
+@dataclass
+class Snapshot:
+    """Write a subject of People-Snapshot (one camera, a person who turns) in the layout of ZJU-MoCap, with a body.npz
+    made of its poses and the user's own licensed body file."""
+
+    subject: Annotated[Path, tyro.conf.Positional]
+    """Folder with the video, camera.pkl, masks.hdf5 and reconstructed_poses.hdf5."""
+    model: Annotated[Path, tyro.conf.Positional]
+    """The body: SMPL's .npz or .pkl as its makers give it."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """Folder to write; must be empty or new."""
+    begin: int = 0
+    """First frame."""
+    frames: Optional[int] = None
+    """How many frames; none: to the end."""
+    step: int = 1
+    """Take every so-manieth frame."""
+
+    def main(self) -> None:
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.export.video_capture import Selection, write_snapshot
+        from nerfstudio_ext.human.people_snapshot import read_snapshot
+        from nerfstudio_ext.human.smpl_body import read_smpl
+
+        if self.output.exists() and any(self.output.iterdir()):
+            raise InputError(f"{self.output} is not empty: name a new folder.")
+        snapshot, body = read_snapshot(self.subject), read_smpl(self.model)
+        count = write_snapshot(snapshot, body, self.output, Selection(self.begin, self.frames, self.step))
+        print(f"{count} pictures and a body of {len(body.template)} vertices: {self.output}")
+        print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.output} --body "
+              f"{self.output / 'body.npz'}")  # fmt: skip

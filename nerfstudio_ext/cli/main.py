@@ -34,6 +34,7 @@ COMMANDS: Dict[str, str] = {
     "human orbit": "nerfstudio_ext.cli.human:Orbit",
     "human repose": "nerfstudio_ext.cli.human:Repose",
     "human smpl": "nerfstudio_ext.cli.human:Smpl",
+    "human snapshot": "nerfstudio_ext.cli.human_video:Snapshot",
     "human walk": "nerfstudio_ext.cli.human:Walk",
     "keypoints condition": "nerfstudio_ext.cli.condition:Condition",
     "keypoints icon-weights": "nerfstudio_ext.cli.reconstruct:IconWeights",

@@ -11,9 +11,12 @@ from PIL import Image
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.agreement import OVERLAY
+from nerfstudio_ext.human.body_motion import write_body
 from nerfstudio_ext.human.capture import CaptureCamera, Size
 from nerfstudio_ext.human.keypoints import Keypoints2D
 from nerfstudio_ext.human.masks import Background, background, body_region, person_mask, trunk_length
+from nerfstudio_ext.human.people_snapshot import Snapshot
+from nerfstudio_ext.human.smpl_body import SmplBody
 from nerfstudio_ext.video.reader import open_source
 from nerfstudio_ext.video.source import Source
 
@@ -95,8 +98,33 @@ def write_video_capture(
         joints = None if keypoints is None else _joints(keypoints, number)
         lines.append(_write_camera(source, number, folder, selection.size, numbers, available, strictness, joints))
     if cameras is not None:
-        _write_annots(folder, cameras, len(numbers), None if keypoints is None else keypoints.values[numbers])
+        write_annots(folder, cameras, len(numbers), None if keypoints is None else keypoints.values[numbers])
     return lines
+
+
+def write_snapshot(snapshot: Snapshot, body: SmplBody, folder: Path, selection: Selection) -> int:
+    """Write a subject of People-Snapshot: Camera_B1/, mask/, annots.npy and body.npz; returns how many pictures.
+
+    Raises:
+        InputError: There are no such frames, the poses are of another body, or a mask has another size than the video.
+    """
+    source = open_source(snapshot.video)
+    numbers = selection.numbers(min(source.num_frames, snapshot.frames))
+    camera, motion = snapshot.upright(body, numbers)
+    for kind in ("", "mask"):
+        (folder / kind / "Camera_B1").mkdir(parents=True, exist_ok=True)
+    for k, (frame, picture) in enumerate(zip(numbers, source.read(numbers[0], numbers[-1], selection.step))):
+        mask = snapshot.mask(frame)
+        if mask.shape != picture.shape[:2]:
+            raise InputError(
+                f"The masks of {snapshot.folder} are {mask.shape[1]}x{mask.shape[0]}, but its video "
+                f"{picture.shape[1]}x{picture.shape[0]}."
+            )
+        Image.fromarray(picture).save(folder / "Camera_B1" / f"{k:06d}.jpg", quality=95)
+        Image.fromarray(255 * mask.astype(np.uint8)).save(folder / "mask" / "Camera_B1" / f"{k:06d}.png")
+    write_annots(folder, [camera], len(numbers), None)
+    write_body(motion, folder / "body.npz")
+    return len(numbers)
 
 
 def _check_size(source: Source, size: Size, camera: CaptureCamera) -> None:
@@ -195,7 +223,7 @@ def _tile(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, (round(width * TILE / height), TILE), interpolation=cv2.INTER_AREA)
 
 
-def _write_annots(folder: Path, cameras: Sequence[CaptureCamera], frames: int, keypoints: Optional[np.ndarray]) -> None:
+def write_annots(folder: Path, cameras: Sequence[CaptureCamera], frames: int, keypoints: Optional[np.ndarray]) -> None:
     """annots.npy with T in millimetres, and the key points of the written pictures."""
     rows: List[Dict[str, object]] = []
     for frame in range(frames):

@@ -72,7 +72,7 @@ class ZjuLayout:
         return [[self.folder / path for path in row] for row in self.pictures]
 
 
-class _Plain(pickle.Unpickler):
+class PlainUnpickler(pickle.Unpickler):
     """Reads numbers and containers and refuses anything that could run."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -94,7 +94,7 @@ def read_plain(path: Path) -> Any:
             _, _, kind = reader(file)
             if not kind.hasobject:
                 return np.load(path, allow_pickle=False)
-            return _Plain(file, encoding="latin1").load().item()
+            return PlainUnpickler(file, encoding="latin1").load().item()
     except FileNotFoundError as error:
         raise InputError(f"There is no {path}.") from error
     except Exception as error:
