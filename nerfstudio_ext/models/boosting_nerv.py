@@ -229,9 +229,11 @@ class BoostingNeRVModel(ExtModel):
         bits = stored.bits
         if embeddings is not None:
             assert self.embeddings is not None and self.quantizer.embeddings is not None
+            assert self.config.compression is not None
             self.embeddings[indices] = embeddings.detach()
             apart = 2 if self.interpolates else 1
-            table = self.embeddings[::apart].clone()  # a later step must not change what this one's gradient needs
+            # A copy, since a later step must not change what this one's gradient needs.
+            table = self.embeddings[::apart].clone() if self.config.compression.embedding_rate == "difference" else None
             frame_bits = self.quantizer.embeddings.expected_bits(embeddings, indices // apart, table)
             bits = bits + self._num_embedded * frame_bits.mean()
             embeddings, _ = self.quantizer.embeddings(embeddings)

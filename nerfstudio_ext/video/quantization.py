@@ -9,7 +9,7 @@ embeddings' scale starts from all frames instead of the first.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ class CompressionConfig:
     """Weight of the rate, in bits of the whole video per pixel of one frame."""
     start_run: Optional[Path] = None
     """Run whose last weights the stage started from."""
+    embedding_rate: Literal["difference", "frame"] = "difference"
+    """What training counts as the cost of a frame's embedding: its difference from the frame before, as files store it,
+    or the embedding itself, as in the paper."""
 
 
 class Quantized(NamedTuple):
@@ -125,18 +128,20 @@ class EmbeddingQuantizer(nn.Module):
         return rounded * self.log_scale.exp() + self.offset, rounded.detach()
 
     def expected_bits(
-        self, embeddings: Embeddings, places: Int[Tensor, "frames"], table: Embeddings
+        self, embeddings: Embeddings, places: Int[Tensor, "frames"], table: Optional[Embeddings]
     ) -> Float[Tensor, "frames"]:
         """What frames cost in training, with noise in place of rounding.
 
         Args:
             embeddings: Embeddings of some frames.
             places: Where these stand in the table.
-            table: Embeddings of all frames, as they were when last seen.
+            table: Embeddings of all frames, as they were when last seen; none to count every frame by itself.
 
         Returns:
             Bits of each frame after the one before it. Their gradient is that of the bits of the next frame, too.
         """
+        if table is None:
+            return _frame_bits(self._codes(embeddings))
         codes = self._codes(table)
         expected = expectation(codes.detach())
         centre, share = (
