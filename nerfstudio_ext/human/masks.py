@@ -109,7 +109,7 @@ def person_mask(
     joints: Optional[Dict[str, Float[np.ndarray, "3"]]],
     trunk: float,
 ) -> Bool[np.ndarray, "height width"]:
-    """The largest thing before the background; with joints, what lies about them.
+    """The largest thing before the background; with joints, all that hangs together with them.
 
     Args:
         frame: Of the clip.
@@ -118,7 +118,7 @@ def person_mask(
         joints: x, y in pixels and confidence, by name.
         trunk: Length of the person's trunk in pixels; only with joints.
     """
-    found = differs(frame, behind, strictness)
+    found, core = differs(frame, behind, strictness), None
     if joints is not None:
         shape = found.shape
         core = body_region(joints, trunk, shape, 0.5)
@@ -129,7 +129,9 @@ def person_mask(
     count, labels, stats, _ = cv2.connectedComponentsWithStats(smooth, connectivity=8)
     if count < 2:
         return np.zeros(found.shape, dtype=bool)
-    person = labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    # A neck in front of something of its colour must not cost the head.
+    kept = [1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())] if core is None else np.unique(labels[core & (smooth > 0)])
+    person = np.isin(labels, kept)
     _, holes, sizes, _ = cv2.connectedComponentsWithStats((~person).astype(np.uint8), connectivity=4)
     small = sizes[:, cv2.CC_STAT_AREA] < LEAST_HOLE * person.sum()
     small[0] = False  # the person itself
@@ -181,7 +183,7 @@ def body_region(
         line(middle, middle, HEAD)
         for below in ("left_shoulder", "right_shoulder"):
             if below in seen:
-                line(middle, 0.6 * middle + 0.4 * seen[below], 0.12)
+                line(middle, 0.35 * middle + 0.65 * seen[below], 0.13)
     return drawn > 0
 
 

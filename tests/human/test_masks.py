@@ -87,6 +87,21 @@ def test_bystanders_are_left_out():
     assert iou(person_mask(pictures[3], behind, 5.0, joints[3], 30.0), masks[3]) > 0.88
 
 
+def test_a_head_that_hangs_on_nothing_visible_is_kept():
+    """The neck has the background's colour."""
+    pictures, masks, joints = clip(np.linspace(15, 145, FRAMES).astype(int))
+    behind = background(pictures, np.stack([body_region(place, 30.0, SHAPE, 1.5) for place in joints]))
+    gap = np.zeros(SHAPE, dtype=bool)
+    gap[24:36] = True
+    picture = np.where(gap[..., None], behind.colour, pictures[5])
+    found = person_mask(picture, behind, 5.0, joints[5], 30.0)
+    above = np.zeros(SHAPE, dtype=bool)
+    above[:23] = True
+    assert iou(found & above, masks[5] & above) > 0.8
+    alone = person_mask(picture, behind, 5.0, None, float("nan"))
+    assert not (alone & above).any(), "without joints the largest part alone is the person"
+
+
 def test_a_head_seen_from_behind_is_part_of_the_body():
     joints = joints_at(40)
     behind = {name: point for name, point in joints.items() if name != "nose"}
