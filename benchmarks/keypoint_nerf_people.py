@@ -48,7 +48,9 @@ NOISE = (0, 1, 2, 5, 10)
 ERODED = 0.03
 """Share of the picture's width that the bad mask loses along its outline: 10 pixels of 320."""
 MODES: Tuple[HullMode, ...] = ("all", "majority")
-FIT_STEPS = 300
+FIT_STEPS = 200
+SMALL = 32
+"""Pixels along a side of what a viewer asks for while it is moved."""
 MEASURES = (("PSNR of the person", "dB"), ("PSNR of the box", "dB"), ("SSIM of the box", ""))
 
 
@@ -149,8 +151,8 @@ def whole_pictures(pipeline: Any, chosen: Sequence[Target], sources: Sequence[in
 
 
 def fitted(pipeline: Any, chosen: Sequence[Target], sources: Sequence[int], steps: int) -> Dict[str, List[float]]:
-    """PSNR of one person before and after the network was trained on that person's eight views, the compared ones among
-    them: what no network that has never seen them can be expected to reach."""
+    """PSNR of one person before and after the network was trained further on that person alone, the compared pictures
+    among its targets: what no network that has never seen them can be expected to reach."""
     model, manager = pipeline.model, pipeline.datamanager
     dataset, person = manager.eval_dataset, chosen[0][1]
     own = [target for target in chosen if target[1] == person]
@@ -194,26 +196,26 @@ def speed(pipeline: Any, repeats: int) -> List[Row]:
 
         return timed(action)
 
-    small = sized(32)
+    small = sized(SMALL)
     actions = {
         "small kept": render(small, True),
         "small anew": render(small, False),
         "full kept": render(full, True),
         "full anew": render(full, False),
-        "no hull": render(full, True, "off"),
+        "no hull": render(small, True, "off"),
     }
     median = {name: float(np.median(times)) for name, times in interleaved_seconds(actions, repeats, 1).items()}
     seconds = {name: round(value, 3) for name, value in median.items()}
-    rays = side**2
-    size = 256
+    rays, size = SMALL**2, 256
     large = round(render(sized(size), False)(), 2)
     cache, pair = "keypoint-nerf/speed/cache", "picture; baseline encodes the sources anew"
-    bare, pruned = median["no hull"], median["full kept"]
+    bare, pruned = median["no hull"], median["small kept"]
     return [
-        Row(f"{cache}-small", f"32x32 {pair}", seconds["small kept"], seconds["small anew"], "s", None, 1, None, None),
+        Row(f"{cache}-small", f"{SMALL}x{SMALL} {pair}", seconds["small kept"], seconds["small anew"], "s", None, 1,
+            None, None),
         Row(f"{cache}-full", f"{side}x{side} {pair}", seconds["full kept"], seconds["full anew"], "s", None, 1, None,
             None),
-        Row("keypoint-nerf/speed/hull", "rays of a whole picture per second, only points inside the hull decoded; "
+        Row("keypoint-nerf/speed/hull", "rays of a small picture per second, only points inside the hull decoded; "
             "baseline: --pipeline.model.field.hull off", round(rays / pruned), round(rays / bare), "rays/s", None, 1,
             "> baseline", pruned < bare),
         Row("keypoint-nerf/speed/picture", f"{size}x{size} picture of somebody new, encoders included", large, None,
@@ -302,8 +304,8 @@ def main() -> None:
                f"<= that at {NOISE[k - 1]} cm", noise[k].mean() <= noise[k - 1].mean())
           for k, cm in enumerate(NOISE) if k),
         *mask_rows(masks, pixels),
-        _row("fit", f"PSNR of one person after {arguments.fit_steps} steps on that person's eight views, the compared "
-             "one among them; baseline: never seen", fit["after"], fit["before"], None, None),
+        _row("fit", f"PSNR of one person after {arguments.fit_steps} steps on that person alone, the compared "
+             "picture among the targets; baseline: never seen", fit["after"], fit["before"], None, None),
     ]  # fmt: skip
     for row in rows:
         print(row.claim, row.what, row.value, row.baseline, row.passed)
