@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Tuple, Type
 
-import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
@@ -48,12 +47,7 @@ class PersonPhotosDataParser(DataParser):
         others = [view for view in range(count) if view not in sources]
         chosen = range(count) if split == "train" or not others else others
         views = [(moment, view) for moment in moments for view in chosen]
-        outputs = people_outputs(store, views, dict.fromkeys(moments, sources), shown=0)
-        if self.includes_time:
-            last = len(store) - 1
-            outputs.metadata["moments"] = True
-            outputs.cameras.times = torch.tensor([[moment / last] for moment, _ in views])
-        return outputs
+        return people_outputs(store, views, dict.fromkeys(moments, sources), shown=0, moments=self.includes_time)
 
 
 person_photos_data = DataParserSpecification(

@@ -88,7 +88,7 @@ class KeypointNeRFModel(RayModel):
                 "keypoint-nerf needs people: name a dataparser that brings some, as procedural-people-data."
             )
         self._store, self._sources = store, metadata["sources"]
-        self._moments: bool = metadata.get("moments", False)  # of one person, instead of people
+        self._moments: bool = metadata["moments"]  # of one person, instead of people
         self.shown: Who = (metadata["shown"], tuple(self._sources[metadata["shown"]]))
         self.field = self.config.field.setup(num_keypoints=len(store.keypoint_names))
         keypoints = bytearray(",".join(store.keypoint_names).encode())

@@ -72,4 +72,4 @@ def test_cameras_carry_moment_and_time(folder):
     assert held_out.metadata["views"] == [(0, 1), (1, 1), (2, 1)]
     single = PersonPhotosDataParserConfig(data=folder / "00", size=32, keypoint_names=NAMES).setup()
     outputs = single.get_dataparser_outputs("train")
-    assert outputs.cameras.times is None and not single.includes_time and "moments" not in outputs.metadata
+    assert outputs.cameras.times is None and not single.includes_time and not outputs.metadata["moments"]
