@@ -126,7 +126,7 @@ class Fit:
 
 
 @dataclass(kw_only=True)
-class _Film:
+class FilmOptions:
     """What films around a person have in common."""
 
     pictures: int = 48
@@ -144,7 +144,7 @@ class _Film:
 
 
 @dataclass
-class Orbit(_Film):
+class Orbit(FilmOptions):
     """Film a trained person from a camera that walks around it, while its motion plays."""
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -157,7 +157,7 @@ class Orbit(_Film):
 
 
 @dataclass
-class Repose(_Film):
+class Repose(FilmOptions):
     """Film a trained person in poses that it was never seen in, from a camera that walks around it."""
 
     run: Annotated[Path, tyro.conf.Positional]
