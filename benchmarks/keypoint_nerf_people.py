@@ -166,7 +166,7 @@ def fitted(pipeline: Any, chosen: Sequence[Target], sources: Sequence[int], step
         rays, batch = manager._patch(dataset, manager.eval_ray_generator, positions[step % len(positions)])
         rays.metadata["sources"] = torch.tensor([sources]).expand(len(rays), -1)
         optimizer.zero_grad()
-        sum(model.get_loss_dict(model(rays), batch).values()).backward()
+        torch.stack(list(model.get_loss_dict(model(rays), batch).values())).sum().backward()
         optimizer.step()
     model.eval()
     after = of_persons(pipeline, own, sources)
@@ -289,7 +289,7 @@ def main() -> None:
     views = [people_psnr(f"{count} views", count) for count in (1, 2, 3, 4)]
     noise = [views[2] if cm == 0 else people_psnr(f"{cm} cm", change=noisy(cm / 100)) for cm in NOISE]
     swapped = people_psnr("another person", change=exchanged(store, first))
-    masks = {(mode, bad): views[2] if mode == "all" and not bad else
+    masks: Dict[Tuple[HullMode, bool], np.ndarray] = {(mode, bad): views[2] if mode == "all" and not bad else
              people_psnr(f"{mode} {bad}", change=eroded(ORDER[0], pixels) if bad else unchanged, hull=mode)
              for mode in MODES for bad in (False, True)}  # fmt: skip
     fit = {k: np.array(v) for k, v in

@@ -11,6 +11,7 @@ whatever of the background they let in.
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any, Dict, List
 
 import numpy as np
 import torch
@@ -37,11 +38,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Condition(arguments.run, arguments.photos, Path(folder) / "run").main()
         pipeline = open_run(Path(folder) / "run")[1]
-    model, store = pipeline.model.eval(), pipeline.datamanager.train_dataset.store
-    subject, cameras = store.subject(0), pipeline.datamanager.train_dataset.cameras
+    dataset: Any = pipeline.datamanager.train_dataset
+    model, subject, cameras = pipeline.model.eval(), dataset.store.subject(0), dataset.cameras
     pictures, places = subject.rgb.float() / 255, subject.poses[..., 3]
-    scores, sheet = {"ours": [], "mean of the sources": [], "nearest source": []}, []
-    overlaps = []
+    scores: Dict[str, List[float]] = {"ours": [], "mean of the sources": [], "nearest source": []}
+    overlaps, sheet = [], []
     for held_out in range(len(cameras)):
         sources = [k for k in range(len(cameras)) if k != held_out]
         outputs = model.get_outputs_for_camera(wanted_camera(cameras[held_out : held_out + 1], sources))
@@ -72,7 +73,7 @@ def main() -> None:
     write_rows("keypoint_nerf_real", rows)
 
 
-def _mean(values: list) -> float:
+def _mean(values: List[float]) -> float:
     return round(float(np.mean(values)), 2)
 
 

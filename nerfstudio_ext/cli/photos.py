@@ -86,6 +86,7 @@ class Orbit(FilmOptions):
     def main(self) -> None:
         import torch
 
+        from nerfstudio_ext.data.people import PeopleDataset
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.runs import open_run
         from nerfstudio_ext.export.turntable import film, orbit
@@ -100,7 +101,9 @@ class Orbit(FilmOptions):
         moments = model.moments
         if self.freeze is not None and not 0 <= self.freeze < len(moments):
             raise InputError(f"--freeze {self.freeze} is none of the {len(moments)} moments, counted from 0.")
-        store = pipeline.datamanager.train_dataset.store
+        dataset = pipeline.datamanager.train_dataset
+        assert isinstance(dataset, PeopleDataset)
+        store = dataset.store
         # The corners of each moment's box stand for the body: the camera goes by its middle and its size.
         boxes = torch.stack([keypoint_box(store.subject(moment).keypoints, 0.1, 0.1) for moment in moments])
         still = torch.zeros(len(boxes), 3)
