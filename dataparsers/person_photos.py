@@ -41,13 +41,12 @@ class PersonPhotosDataParser(DataParser):
             raise InputError("person-photos-data reads a folder: give --data.")
         store = read_person(Path(config.data).expanduser(), config.size, config.keypoint_names)
         count, moments = len(store.cameras(0)), range(len(store))
-        self.includes_time = len(store) > 1
         text = str(count) if config.sources == "all" else config.sources
         sources = source_views(text, count, "--sources")
         others = [view for view in range(count) if view not in sources]
         chosen = range(count) if split == "train" or not others else others
         views = [(moment, view) for moment in moments for view in chosen]
-        return people_outputs(store, views, dict.fromkeys(moments, sources), shown=0, moments=self.includes_time)
+        return people_outputs(store, views, dict.fromkeys(moments, sources), shown=0, moments=len(store) > 1)
 
 
 person_photos_data = DataParserSpecification(

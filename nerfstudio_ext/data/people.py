@@ -88,13 +88,13 @@ class PeopleDataManager(VanillaDataManager[PeopleDataset]):
 
     def create_train_dataset(self) -> PeopleDataset:
         """The people to train on, or the one that is shown."""
+        # The stock manager asks the dataparser before that has seen the data.
+        self.includes_time = self.train_dataparser_outputs.metadata.get("moments", False)
         if self.test_mode != "val":
             metadata = self.train_dataparser_outputs.metadata
             store, shown = metadata["subjects"], metadata["shown"]
             views = [(shown, camera) for camera in range(len(store.cameras(shown)))]
-            self.train_dataparser_outputs = people_outputs(
-                store, views, metadata["sources"], shown, metadata["moments"]
-            )
+            self.train_dataparser_outputs = people_outputs(store, views, metadata["sources"], shown, self.includes_time)
         return super().create_train_dataset()
 
     def setup_train(self) -> None:

@@ -93,7 +93,8 @@ class KeypointNeRFModel(RayModel):
         self.field = self.config.field.setup(num_keypoints=len(store.keypoint_names))
         keypoints = bytearray(",".join(store.keypoint_names).encode())
         self.register_buffer("keypoint_set", torch.frombuffer(keypoints, dtype=torch.uint8))
-        names = [store.name(index) for index in range(len(store))]
+        # Of moments the time chooses, which the viewer has a slider for.
+        names = [store.name(index) for index in range(1 if self._moments else len(store))]
         self.person_controls = PersonControls(names, self.shown, self.show, self._source_pictures)
         # Plain objects: feature maps belong to people and not to the network, metrics to nobody's checkpoint.
         self._encoded: OrderedDict[tuple, EncodedViews] = OrderedDict()

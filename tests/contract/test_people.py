@@ -187,6 +187,7 @@ def test_a_recording_becomes_a_film_of_an_unseen_person(solid: Path, recording, 
     Orbit(derived, tmp_path / "orbit.mp4", pictures=4, size=SIDE).main()
     assert "4 pictures" in capsys.readouterr().out and (tmp_path / "orbit.mp4").stat().st_size > 0
     pipeline = eval_setup(derived / "config.yml")[1]
+    assert pipeline.datamanager.includes_time, "the viewer has a slider"
     assert [len(views) for views in (pipeline.datamanager.train_dataset, pipeline.datamanager.eval_dataset)] == [4, 2]
     keypoints = [pipeline.model._store.subject(k).keypoints for k in (0, 1)]
     assert float((keypoints[0] - keypoints[1]).norm(dim=-1).mean()) > 0.1, "the person has turned"

@@ -65,11 +65,11 @@ def test_every_moment_needs_the_same_cameras(folder):
 def test_cameras_carry_moment_and_time(folder):
     parser = PersonPhotosDataParserConfig(data=folder, size=32, sources="0,2,3", keypoint_names=NAMES).setup()
     outputs = parser.get_dataparser_outputs("train")
-    assert parser.includes_time and outputs.metadata["moments"] and outputs.metadata["sources"][2] == (0, 2, 3)
+    assert outputs.metadata["moments"] and outputs.metadata["sources"][2] == (0, 2, 3)
     assert outputs.cameras.metadata["subject"].flatten().tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert outputs.cameras.times.flatten().tolist() == [0.0] * 4 + [0.5] * 4 + [1.0] * 4
     held_out = parser.get_dataparser_outputs("test")
     assert held_out.metadata["views"] == [(0, 1), (1, 1), (2, 1)]
     single = PersonPhotosDataParserConfig(data=folder / "00", size=32, keypoint_names=NAMES).setup()
     outputs = single.get_dataparser_outputs("train")
-    assert outputs.cameras.times is None and not single.includes_time and not outputs.metadata["moments"]
+    assert outputs.cameras.times is None and not outputs.metadata["moments"]
