@@ -71,7 +71,7 @@ class Photos:
             write_moment(scene, frame, points[frame], tuple(BODY_KEYPOINTS), folder)
         written = "a folder for each moment" if len(self.frames) > 1 else "overlay.jpg shows the keypoints"
         print(f"{len(self.frames)} x {len(layout.cameras)} photos: {self.folder} ({written})")
-        print(f"look at new views of them with:  ns-ext keypoints condition RUN --photos {self.folder}")
+        print(f"look at new views of them with:  ns-ext keypoints condition default --photos {self.folder}")
 
 
 @dataclass
