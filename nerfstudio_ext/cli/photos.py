@@ -105,7 +105,7 @@ class Orbit(FilmOptions):
         assert isinstance(dataset, PeopleDataset)
         store = dataset.store
         # The corners of each moment's box stand for the body: the camera goes by its middle and its size.
-        boxes = torch.stack([keypoint_box(store.subject(moment).keypoints, 0.1, 0.1) for moment in moments])
+        boxes = torch.stack([keypoint_box(store.subject(moment).keypoints, 0.05, 0.0) for moment in moments])
         still = torch.zeros(len(boxes), 3)
         motion = BodyMotion(boxes, torch.zeros(0, 3, dtype=torch.long), still, still)
         cameras = orbit(motion, store.cameras(moments[0]), self.pictures, self.size, self.turns, self.freeze)
