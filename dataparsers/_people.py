@@ -34,7 +34,11 @@ def source_views(text: str, cameras: int, what: str) -> Tuple[int, ...]:
 
 
 def people_outputs(
-    store: SubjectStore, views: Sequence[Tuple[int, int]], sources: Dict[int, Tuple[int, ...]], shown: int
+    store: SubjectStore,
+    views: Sequence[Tuple[int, int]],
+    sources: Dict[int, Tuple[int, ...]],
+    shown: int,
+    moments: bool = False,
 ) -> DataparserOutputs:
     """Pictures of several people as one data set.
 
@@ -46,6 +50,7 @@ def people_outputs(
         views: Person and camera of each picture.
         sources: Views that each of these people is reconstructed from; equally many.
         shown: The person that cameras without such metadata look at.
+        moments: The people are moments of one; cameras carry the time, 0 at the first and 1 at the last.
     """
     of_person = {index: store.cameras(index) for index in dict.fromkeys(index for index, _ in views)}
     parts: List[Cameras] = [of_person[index][camera : camera + 1] for index, camera in views]
@@ -56,6 +61,7 @@ def people_outputs(
     cameras = Cameras(
         **{name: joined(name) for name in ("camera_to_worlds", "fx", "fy", "cx", "cy", "width", "height")},
         camera_type=CameraType.PERSPECTIVE,
+        times=torch.tensor([[index / (len(store) - 1)] for index, _ in views]) if moments else None,
         metadata={
             "subject": torch.tensor([[index] for index, _ in views]),
             "sources": torch.tensor([sources[index] for index, _ in views]),
@@ -66,5 +72,5 @@ def people_outputs(
         image_filenames=[Path(store.name(index)) / f"camera_{camera:02d}.png" for index, camera in views],
         cameras=cameras,
         scene_box=SceneBox(aabb=torch.stack([-half, half])),
-        metadata={"subjects": store, "views": list(views), "sources": sources, "shown": shown},
+        metadata={"subjects": store, "views": list(views), "sources": sources, "shown": shown, "moments": moments},
     )

@@ -9,17 +9,17 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers._people import people_outputs, source_views
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.photos import PhotoStore
+from nerfstudio_ext.human.photo_sequence import read_person
 from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 
 
 @dataclass
 class PersonPhotosDataParserConfig(DataParserConfig):
-    """A folder with transforms.json, masks, keypoint_names and keypoints3d."""
+    """A folder with transforms.json, masks, keypoint_names and keypoints3d, or several in a folder: one per moment."""
 
     _target: Type = field(default_factory=lambda: PersonPhotosDataParser)
     data: Optional[Path] = None
-    """Folder that holds transforms.json."""
+    """Folder that holds transforms.json, or a folder like that for each moment."""
     size: int = 128
     """Side in pixels of the squares that photos are cut to; as in training."""
     sources: str = "all"
@@ -30,7 +30,8 @@ class PersonPhotosDataParserConfig(DataParserConfig):
 
 @dataclass
 class PersonPhotosDataParser(DataParser):
-    """The train split holds all photos; the test split those that are not sources, or all where every one is."""
+    """The train split holds all photos; the test split those that are not sources, or all where every one is. Of
+    several moments, cameras carry the time, 0 at the first and 1 at the last."""
 
     config: PersonPhotosDataParserConfig
 
@@ -38,13 +39,14 @@ class PersonPhotosDataParser(DataParser):
         config = self.config
         if config.data is None:
             raise InputError("person-photos-data reads a folder: give --data.")
-        store = PhotoStore(Path(config.data).expanduser(), config.size, config.keypoint_names)
-        count = len(store.cameras(0))
+        store = read_person(Path(config.data).expanduser(), config.size, config.keypoint_names)
+        count, moments = len(store.cameras(0)), range(len(store))
         text = str(count) if config.sources == "all" else config.sources
         sources = source_views(text, count, "--sources")
         others = [view for view in range(count) if view not in sources]
         chosen = range(count) if split == "train" or not others else others
-        return people_outputs(store, [(0, view) for view in chosen], {0: sources}, shown=0)
+        views = [(moment, view) for moment in moments for view in chosen]
+        return people_outputs(store, views, dict.fromkeys(moments, sources), shown=0, moments=len(store) > 1)
 
 
 person_photos_data = DataParserSpecification(

@@ -128,7 +128,7 @@ class Fit:
 
 
 @dataclass(kw_only=True)
-class _Film:
+class FilmOptions:
     """What films around a person have in common."""
 
     pictures: int = 48
@@ -146,7 +146,7 @@ class _Film:
 
 
 @dataclass
-class Orbit(_Film):
+class Orbit(FilmOptions):
     """Film a trained person from a camera that walks around it, while its motion plays."""
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -159,7 +159,7 @@ class Orbit(_Film):
 
 
 @dataclass
-class Repose(_Film):
+class Repose(FilmOptions):
     """Film a trained person in poses that it was never seen in, from a camera that walks around it."""
 
     run: Annotated[Path, tyro.conf.Positional]

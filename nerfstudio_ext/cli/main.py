@@ -38,6 +38,8 @@ COMMANDS: Dict[str, str] = {
     "human walk": "nerfstudio_ext.cli.human:Walk",
     "keypoints condition": "nerfstudio_ext.cli.condition:Condition",
     "keypoints icon-weights": "nerfstudio_ext.cli.reconstruct:IconWeights",
+    "keypoints orbit": "nerfstudio_ext.cli.photos:Orbit",
+    "keypoints photos": "nerfstudio_ext.cli.photos:Photos",
     "keypoints reconstruct": "nerfstudio_ext.cli.reconstruct:Reconstruct",
     "keypoints weights": "nerfstudio_ext.cli.condition:Weights",
     "list": "nerfstudio_ext.cli.listing:ListRegistered",

@@ -17,6 +17,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.pixel_samplers import PixelSampler
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from nerfstudio.model_components.ray_generators import RayGenerator
+from nerfstudio.utils import comms
 from torch import Tensor
 
 from dataparsers._people import people_outputs
@@ -87,20 +88,25 @@ class PeopleDataManager(VanillaDataManager[PeopleDataset]):
 
     def create_train_dataset(self) -> PeopleDataset:
         """The people to train on, or the one that is shown."""
+        # The stock manager asks the dataparser before that has seen the data.
+        self.includes_time = self.train_dataparser_outputs.metadata.get("moments", False)
         if self.test_mode != "val":
             metadata = self.train_dataparser_outputs.metadata
             store, shown = metadata["subjects"], metadata["shown"]
             views = [(shown, camera) for camera in range(len(store.cameras(shown)))]
-            self.train_dataparser_outputs = people_outputs(store, views, metadata["sources"], shown)
+            self.train_dataparser_outputs = people_outputs(store, views, metadata["sources"], shown, self.includes_time)
         return super().create_train_dataset()
 
     def setup_train(self) -> None:
-        """Sampler and rays; no cache of pictures."""
+        """Sampler and rays; no cache of pictures. Of several processes, each trains on people of its own."""
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
         self.train_ray_generator = RayGenerator(self.train_dataset.cameras.to(self.device))
         self._of_person: Dict[int, List[int]] = {}
         for position, (index, _) in enumerate(self.train_dataset.metadata["views"]):
             self._of_person.setdefault(index, []).append(position)
+        everybody = list(self._of_person)
+        # Counted over all machines, which the local rank is not; more processes than people share them.
+        self._people = everybody[comms.get_rank() :: comms.get_world_size()] or everybody
 
     def setup_eval(self) -> None:
         """Rays and loaders of single pictures; no cache of them."""
@@ -116,8 +122,7 @@ class PeopleDataManager(VanillaDataManager[PeopleDataset]):
         dataset, generator = self.train_dataset, self.train_ray_generator
         if self.test_mode != "val":
             return self._random_rays(dataset, generator)
-        people = list(self._of_person)
-        positions = self._of_person[people[int(torch.randint(len(people), ()))]]
+        positions = self._of_person[self._people[int(torch.randint(len(self._people), ()))]]
         order = torch.randperm(len(positions))[: self.config.num_sources + 1].tolist()
         target, sources = positions[order[0]], [positions[k] for k in order[1:]]
         if len(sources) < 2:

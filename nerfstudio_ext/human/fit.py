@@ -64,6 +64,14 @@ class FittedBody:
     error: Float[Tensor, "frames joints"]
     """Distance of each key point from the body's in metres; not a number where there was none."""
 
+    def joints(self, names: Sequence[str]) -> Float[Tensor, "frames names 3"]:
+        """Joints of the body model in every frame, by name, world frame."""
+        chosen = [self.body.joint_names.index(name) for name in names]
+        turned = self.body.pose_joints(self.rotations)[:, chosen] @ rotation_matrix(
+            self.motion.root_rotation
+        ).transpose(1, 2)
+        return turned + self.motion.root_translation[:, None]
+
     def report(self) -> str:
         """Build and errors in words."""
         height = float(np.ptp(self.body.rest_vertices[:, 2].numpy()))

@@ -71,7 +71,8 @@ class KeypointNeRFModelConfig(ExtModelConfig):
 
 
 class KeypointNeRFModel(RayModel):
-    """Rays carry in their metadata whose picture they belong to; rays that do not, see the person that is shown."""
+    """Rays carry in their metadata whose picture they belong to; rays that do not, see the moment of their time, or
+    else the person that is shown."""
 
     config: KeypointNeRFModelConfig
     field: KeypointNeRFField
@@ -87,11 +88,13 @@ class KeypointNeRFModel(RayModel):
                 "keypoint-nerf needs people: name a dataparser that brings some, as procedural-people-data."
             )
         self._store, self._sources = store, metadata["sources"]
+        self._moments: bool = metadata["moments"]  # of one person, instead of people
         self.shown: Who = (metadata["shown"], tuple(self._sources[metadata["shown"]]))
         self.field = self.config.field.setup(num_keypoints=len(store.keypoint_names))
         keypoints = bytearray(",".join(store.keypoint_names).encode())
         self.register_buffer("keypoint_set", torch.frombuffer(keypoints, dtype=torch.uint8))
-        names = [store.name(index) for index in range(len(store))]
+        # Of moments the time chooses, which the viewer has a slider for.
+        names = [store.name(index) for index in range(1 if self._moments else len(store))]
         self.person_controls = PersonControls(names, self.shown, self.show, self._source_pictures)
         # Plain objects: feature maps belong to people and not to the network, metrics to nobody's checkpoint.
         self._encoded: OrderedDict[tuple, EncodedViews] = OrderedDict()
@@ -133,6 +136,11 @@ class KeypointNeRFModel(RayModel):
         if len(set(sources)) < 2 or not all(0 <= view < views for view in sources):
             raise InputError(f"{self._store.name(subject)} needs two views at least of 0 to {views - 1}.")
         self.shown = (subject, tuple(sources))
+
+    @property
+    def moments(self) -> List[int]:
+        """Whom the time runs through: the moments of a sequence, or the one person that is shown."""
+        return list(range(len(self._store))) if self._moments else [self.shown[0]]
 
     def _source_pictures(self) -> List[SourcePicture]:
         subject = self._store.subject(self.shown[0])
@@ -203,6 +211,9 @@ class KeypointNeRFModel(RayModel):
 
     def _who(self, ray_bundle: RayBundle) -> Who:
         metadata = ray_bundle.metadata
+        if "subject" not in metadata and self._moments and ray_bundle.times is not None:
+            moment = float(ray_bundle.times.flatten()[0]) * (len(self._store) - 1)
+            return min(max(round(moment), 0), len(self._store) - 1), self.shown[1]
         if "subject" not in metadata:
             return self.shown
         return int(metadata["subject"][0, 0]), tuple(metadata["sources"][0].tolist())

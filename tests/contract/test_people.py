@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from types import ModuleType
-from typing import Callable
+from typing import Callable, Tuple
 
 import numpy as np
 import pytest
@@ -18,10 +18,16 @@ from method_configs.keypoint_nerf import tiny_field
 from nerfstudio_ext.cli.condition import Condition, Weights
 from nerfstudio_ext.cli.data import Person
 from nerfstudio_ext.cli.export import ExportMesh
+from nerfstudio_ext.cli.human import Make
+from nerfstudio_ext.cli.photos import Orbit, Photos
 from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.weights import read_safetensors, write_safetensors
 from nerfstudio_ext.fields import keypoint_nerf_field
+from nerfstudio_ext.human.body_model import anny_keypoints
+from nerfstudio_ext.human.body_motion import read_body
+from nerfstudio_ext.human.keypoints import SKELETONS
+from nerfstudio_ext.human.zju_layout import read_layout
 from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 from tests.contract.registered import PEOPLE_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, TRAIN_VIEWS, Run
@@ -150,6 +156,48 @@ def test_photographs_become_a_point_cloud(solid: Path, photos: Path, exporter: M
     options = dict(num_points=200, remove_outliers=False, normal_method="open3d", save_world_frame=True)
     exporter.ExportPointCloud(tmp_path / "derived" / "config.yml", tmp_path, **options).main()
     assert len(trimesh.load(tmp_path / "point_cloud.ply").vertices) >= 200
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Tuple[Path, Path]:
+    """A drawn person who walks, two frames in the layout of ZJU-MoCap, and what a detector would find in it."""
+    Make(tmp_path / "walk", frames=2, cameras=4, size=64).main()
+    layout = read_layout(tmp_path / "walk")
+    vertices = read_body(tmp_path / "walk" / "body.npz").vertices
+    found = np.zeros((4, 2, len(SKELETONS["body25b"]), 3))
+    for k, name in enumerate(SKELETONS["body25b"]):
+        if name in anny_keypoints():
+            points = (anny_keypoints()[name] @ vertices).double().numpy()
+            found[:, :, k, :2] = [camera.project(points) for camera in layout.cameras]
+            found[:, :, k, 2] = 1.0
+    np.savez(tmp_path / "found.npz", kpts2d=found)
+    return tmp_path / "walk", tmp_path / "found.npz"
+
+
+@pytest.mark.slow
+@pytest.mark.extra("anny")
+@pytest.mark.parametrize("name", TINY)
+def test_a_recording_becomes_a_film_of_an_unseen_person(solid: Path, recording, tmp_path: Path, capsys) -> None:
+    """From 2-D key points to an orbit in which time passes; every moment is made from its own photos."""
+    data, found = recording
+    photos, derived = tmp_path / "moments", tmp_path / "derived"
+    Photos(data, photos, frames=(0, 1), keypoints=found, skeleton="body25b", steps=60).main()
+    assert (photos / "000001" / "overlay.jpg").is_file()
+    Condition(solid.parent, photos=photos, output=derived, sources="0,1,3").main()
+    Orbit(derived, tmp_path / "orbit.mp4", pictures=4, size=SIDE).main()
+    assert "4 pictures" in capsys.readouterr().out and (tmp_path / "orbit.mp4").stat().st_size > 0
+    pipeline = eval_setup(derived / "config.yml")[1]
+    assert pipeline.datamanager.includes_time, "the viewer has a slider"
+    assert [len(views) for views in (pipeline.datamanager.train_dataset, pipeline.datamanager.eval_dataset)] == [4, 2]
+    keypoints = [pipeline.model._store.subject(k).keypoints for k in (0, 1)]
+    assert float((keypoints[0] - keypoints[1]).norm(dim=-1).mean()) > 0.1, "the person has turned"
+    body = read_body(data / "body.npz").vertices
+    for moment, points in enumerate(keypoints):
+        assert float(torch.cdist(points, body[moment]).amin(1).max()) < 0.15, "joints are inside the true body"
+    with pytest.raises(InputError, match="none of the 2 moments"):
+        Orbit(derived, tmp_path / "orbit.mp4", freeze=2).main()
+    with pytest.raises(InputError, match="none of the 2 frames"):
+        Photos(data, tmp_path / "none", frames=(0, 2), keypoints=found, skeleton="body25b").main()
 
 
 @pytest.mark.parametrize("name", TINY)

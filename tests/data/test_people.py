@@ -1,8 +1,14 @@
+import multiprocessing
+import socket
+
 import pytest
 import torch
+import torch.multiprocessing as mp
+from nerfstudio.utils import comms
 
 from nerfstudio_ext.data.people import PeopleDataManagerConfig, PeopleDataset, draw_patch
 from nerfstudio_ext.engine.errors import InputError
+from tests.data.people_ranks import STEPS, train_people_on_rank
 from tests.human.toy_person import ToyStore, toy_outputs
 
 
@@ -85,3 +91,31 @@ def test_other_data_is_refused():
     outputs.metadata = {}
     with pytest.raises(InputError, match="procedural-people-data"):
         PeopleDataset(outputs)
+
+
+@pytest.mark.parametrize("world,rank,wanted", [(2, 0, {0}), (2, 1, {1}), (3, 2, {0, 1})])
+def test_processes_that_train_together_see_other_people(manager, monkeypatch, world, rank, wanted):
+    """Of two processes one trains on the first person and one on the second; a third one has to share."""
+    monkeypatch.setattr(comms, "get_rank", lambda: rank)
+    monkeypatch.setattr(comms, "get_world_size", lambda: world)
+    one = manager()
+    seen = {int(one.next_train(step)[0].metadata["subject"][0, 0]) for step in range(30)}
+    assert seen == wanted
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path):
+    """Other people, other losses, the same gradients and weights, the encoders' included."""
+    multiprocessing.set_forkserver_preload(["tests.data.people_ranks"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.start_processes(train_people_on_rank, args=(2, tmp_path, port), nprocs=2, start_method="forkserver")
+    one, other = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    assert set(one["seen"]) <= {0, 2} and set(other["seen"]) <= {1, 3} and len(one["seen"]) == STEPS
+    assert one["losses"] != other["losses"]
+    for name, gradient in one["gradients"].items():
+        assert torch.equal(gradient, other["gradients"][name]), name
+        assert torch.equal(one["weights"][name], other["weights"][name]), name
+    for encoder in ("geometry_encoder", "texture_encoder"):
+        assert any(bool(g.any()) for name, g in one["gradients"].items() if name.startswith(encoder))

@@ -84,6 +84,25 @@ def test_cameras_without_a_person_see_the_one_that_is_shown():
     assert not torch.equal(model.get_outputs_for_camera(plain)["rgb"], shown)
 
 
+def test_time_runs_through_the_moments_of_one_person():
+    model = make_model()
+    timed, late = camera(model, 0), camera(model, 2)
+    timed.metadata = late.metadata = None
+    shown = model.get_outputs_for_camera(timed)["rgb"]
+    timed.times = torch.tensor([[0.45]])
+    assert torch.equal(model.get_outputs_for_camera(timed)["rgb"], shown), "people are no moments"
+    assert model.moments == [2]
+    model._moments = True
+    assert model.moments == [0, 1, 2]
+    wanted = camera(model, 1)
+    wanted.camera_to_worlds = timed.camera_to_worlds
+    for time, moment in ((0.45, 1), (0.0, 0), (1.0, 2), (1.2, 2)):
+        timed.times = torch.tensor([[time]])
+        wanted.metadata["subject"] = torch.tensor([[moment]])
+        found = (model.get_outputs_for_camera(x)["rgb"] for x in (timed, wanted))
+        torch.testing.assert_close(*found, msg=f"time {time}")
+
+
 @pytest.mark.parametrize(
     "person,views,message", [(9, (0, 1), "no person 9"), (0, (0,), "two views"), (0, (0, 7), "0 to 4")]
 )
