@@ -1,5 +1,6 @@
 """`ns-ext keypoints reconstruct`: a mesh of the person in one photograph."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional, Tuple
@@ -98,13 +99,17 @@ class IconWeights:
     """How the run was made, kept in the file's header."""
 
     def main(self) -> None:
+        import json
+
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.weights import write_safetensors
 
         if self.output.suffix != ".safetensors":
             raise InputError(f"Weights are written as .safetensors, so {self.output.name} needs that ending.")
-        weights = _trained(self.run)[1]
-        write_safetensors(weights, self.output, {"method": "keypoint-icon-tiny", "note": self.note})
+        config, weights = _trained(self.run)
+        settings = {key: value for key, value in vars(config.field).items() if key != "_target"}
+        metadata = {"method": "keypoint-icon-tiny", "note": self.note, "field": json.dumps(settings)}
+        write_safetensors(weights, self.output, metadata)
         count = sum(value.numel() for value in weights.values())
         print(f"{count:,} numbers, {self.output.stat().st_size / 1e6:.2f} MB: {self.output}")
 
@@ -143,7 +148,10 @@ def _trained(run: Path) -> Tuple["KeypointIconModelConfig", dict]:
 
 
 def _default() -> Tuple["KeypointIconModelConfig", dict]:
-    """Model and weights of the small network that comes with the suite."""
+    """Model and weights of the small network that comes with the suite; the file's header says how it is built."""
+    import copy
+    import json
+
     from nerfstudio.configs.method_configs import all_methods
 
     from nerfstudio_ext.engine.errors import InputError
@@ -154,4 +162,9 @@ def _default() -> Tuple["KeypointIconModelConfig", dict]:
         raise InputError(
             "No trained network comes with this copy: train keypoint-icon-tiny and name its folder: --run."
         )
-    return all_methods["keypoint-icon-tiny"].pipeline.model, read_safetensors(DEFAULT_WEIGHTS)[0]
+    weights, metadata = read_safetensors(DEFAULT_WEIGHTS)
+    config = copy.deepcopy(all_methods["keypoint-icon-tiny"].pipeline.model)
+    # The first file that was shipped says nothing about its network, which had one frequency.
+    settings = json.loads(metadata.get("field", '{"octaves": 1}'))
+    config.field = dataclasses.replace(config.field, **settings)
+    return config, weights

@@ -1,5 +1,6 @@
 """What methods that make a surface of one photograph do: through stock commands, and straight from a photo."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -19,6 +20,8 @@ from nerfstudio_ext.cli.reconstruct import IconWeights, Reconstruct
 from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.weights import read_safetensors
+from nerfstudio_ext.fields.keypoint_icon_field import KeypointIconFieldConfig
+from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 from tests.contract.registered import PHOTO_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, Run
 from tests.contract.test_commands import pictures
@@ -122,6 +125,10 @@ def test_weights_are_cut_out_whole(run: Run, opened, device: str, tmp_path: Path
     weights, metadata = read_safetensors(tmp_path / "weights.safetensors")
     own = opened(run.name, device).model.field.state_dict()
     assert set(weights) == set(own) and metadata["note"] == "two steps"
+    settings = json.loads(metadata["field"])
+    assert settings.keys() == {field.name for field in dataclasses.fields(KeypointIconFieldConfig)} - {"_target"}
+    rebuilt = KeypointIconFieldConfig(**settings).setup(num_keypoints=len(BODY_KEYPOINTS))
+    rebuilt.load_state_dict(weights)
     for key, value in weights.items():
         torch.testing.assert_close(value, own[key].cpu(), atol=1e-3, rtol=1e-3)
 
