@@ -1,7 +1,8 @@
 """Lessons for networks that reconstruct surfaces: photographs of several drawn people a step, and labelled points."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Sequence, Tuple, Type, Union
+from functools import lru_cache
+from typing import Dict, Optional, Sequence, Tuple, Type, Union
 
 import torch
 from nerfstudio.cameras.rays import RayBundle
@@ -9,6 +10,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from nerfstudio_ext.data.people import PeopleDataManager, PeopleDataManagerConfig
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_surface import BodySurface
 from nerfstudio_ext.human.photo import Lesson, Photo, Sides
 from nerfstudio_ext.human.photo_camera import PhotoCamera
 from nerfstudio_ext.procedural.people import ProceduralPeople
@@ -32,6 +34,8 @@ class ScanDataManagerConfig(PeopleDataManagerConfig):
     """Labelled points drawn for each person."""
     keypoint_noise: float = 0.02
     """Standard deviation by which keypoints are moved in training, metres; detectors err, too."""
+    bodies: bool = False
+    """Bring people without clothes, too, for networks that read ICON's features or visibility of them."""
 
 
 class ScanDataManager(PeopleDataManager):
@@ -49,6 +53,7 @@ class ScanDataManager(PeopleDataManager):
         config = self.config
         options = ScanOptions(config.photos_per_person, config.photo_size, config.points_per_person)
         self._scans = ProceduralScans(store, options)
+        self._body = lru_cache(None)(store.body)
         CONSOLE.print(
             f"People are drawn when they are first needed: {store.train} to train on, {options.views} photos each."
         )
@@ -68,18 +73,22 @@ class ScanDataManager(PeopleDataManager):
     def _lesson(self, people: Sequence[int], noise: float) -> Tuple[Lesson, Dict]:
         count = min(self.config.photos_per_step, len(people))
         chosen = [people[k] for k in torch.randperm(len(people))[:count].tolist()]
-        lesson = gather_lesson([self._scans[k] for k in chosen], self.config.points_per_photo, noise)
+        bodies = tuple(self._body(k) for k in chosen) if self.config.bodies else None
+        lesson = gather_lesson([self._scans[k] for k in chosen], self.config.points_per_photo, noise, bodies)
         lesson = lesson.to(torch.device(self.device))
         return lesson, {"lesson": lesson}
 
 
-def gather_lesson(scans: Sequence[Scan], points: int, noise: float) -> Lesson:
+def gather_lesson(
+    scans: Sequence[Scan], points: int, noise: float, bodies: Optional[Tuple[BodySurface, ...]] = None
+) -> Lesson:
     """One random photograph and random points of each person.
 
     Args:
         scans: Of the people.
         points: For each person.
         noise: Standard deviation by which keypoints are moved, metres.
+        bodies: The same people without clothes.
     """
     views = [int(torch.randint(len(scan.rgb), ())) for scan in scans]
     pictures = {
@@ -92,7 +101,7 @@ def gather_lesson(scans: Sequence[Scan], points: int, noise: float) -> Lesson:
     camera = PhotoCamera(*(torch.cat(parts) for parts in zip(*(camera.tensors() for camera in cameras))))
     chosen = [balanced(scan.inside, points) for scan in scans]
     return Lesson(
-        photo=Photo(pictures["rgb"] / 255, mask, camera, keypoints + noise * torch.randn_like(keypoints)),
+        photo=Photo(pictures["rgb"] / 255, mask, camera, keypoints + noise * torch.randn_like(keypoints), bodies),
         sides=Sides(
             torch.nn.functional.normalize(pictures["normals"], dim=1),
             torch.nn.functional.normalize(pictures["back_normals"], dim=1),

@@ -1,11 +1,13 @@
 """A photograph of a person as networks read it, what its two sides look like, and lessons from people who are known."""
 
 from dataclasses import dataclass
+from typing import Optional, Tuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nerfstudio_ext.human.body_surface import BodySurface
 from nerfstudio_ext.human.photo_camera import PhotoCamera, frame_pictures, from_pinhole
 from nerfstudio_ext.human.subject import Subject
 
@@ -23,6 +25,8 @@ class Photo:
     camera: PhotoCamera
     keypoints: Float[Tensor, "batch k 3"]
     """World frame, metres."""
+    bodies: Optional[Tuple[BodySurface, ...]] = None
+    """Of each person, without clothes; only what ICON's body features and visibility are made from needs them."""
 
     @classmethod
     def of(cls, subject: Subject, view: int, size: int, device: torch.device) -> "Photo":
@@ -60,7 +64,13 @@ class Lesson:
         """The lesson on a device."""
         photo, sides = self.photo, self.sides
         return Lesson(
-            Photo(photo.rgb.to(device), photo.mask.to(device), photo.camera.to(device), photo.keypoints.to(device)),
+            Photo(
+                photo.rgb.to(device),
+                photo.mask.to(device),
+                photo.camera.to(device),
+                photo.keypoints.to(device),
+                photo.bodies,
+            ),
             Sides(sides.normals.to(device), sides.back_normals.to(device), sides.back_rgb.to(device)),
             self.points.to(device),
             self.inside.to(device),

@@ -90,6 +90,10 @@ class MeshCaster:
 
         return CastView(image(hits.rgb), image(hits.mask), image(hits.depth), image(hits.normals))
 
+    def first(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> "CastRays":
+        """What rays meet first; world frame, unit directions."""
+        return self._cast(origins.numpy().astype(np.float64), directions.numpy().astype(np.float64))
+
     def sides(
         self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"], wanted: Bool[Tensor, "n"]
     ) -> Tuple["CastRays", "CastRays"]:
