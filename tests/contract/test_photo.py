@@ -26,6 +26,7 @@ from tests.contract.registered import PHOTO_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, Run
 from tests.contract.test_commands import pictures
 from tests.contract.test_reload import change_checkpoint
+from tests.export.test_video import decode
 
 TINY = [name for name in PHOTO_METHODS if name.endswith("-tiny")]
 POSE = [[0.0, 0.0, 1.0, 2.8], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
@@ -98,6 +99,8 @@ def test_a_photo_becomes_a_mesh_in_metres(solid: Path, run: Run, tmp_path: Path)
     shape = trimesh.load(mesh, force="mesh")
     height = np.ptp(shape.bounds[:, 2])
     assert 1.2 < height < 2.4 and shape.is_watertight
+    film = decode(tmp_path / "out" / "person_turntable.mp4")
+    assert film.shape == (48, 320, 640, 3) and np.abs(film[0].astype(float) - film[24]).mean() > 0.5
     sheet = np.asarray(Image.open(tmp_path / "out" / "person_sheet.png"))
     assert sheet.shape == (512, 8 * 256, 3) and sheet.std() > 10
 
@@ -109,7 +112,9 @@ def test_a_photo_becomes_a_mesh_in_metres(solid: Path, run: Run, tmp_path: Path)
     pixels = np.stack([local[:, 0] * scale + SIDE, -local[:, 1] * scale + SIDE, -local[:, 2] * scale], axis=1)
     loose = {"keypoint_names": found["keypoint_names"], "keypoints": pixels.tolist()}
     (tmp_path / "loose.json").write_text(json.dumps(loose))
-    Reconstruct(folder / "images/00.png", mesh, keypoints=tmp_path / "loose.json", sheet=False, **options).main()
+    Reconstruct(
+        folder / "images/00.png", mesh, keypoints=tmp_path / "loose.json", sheet=False, turntable=False, **options
+    ).main()
     assert abs(np.ptp(trimesh.load(mesh, force="mesh").bounds[:, 2]) - height) < 0.35
 
     change_checkpoint(solid.parent, lambda state: state["_model.field.layers.3.bias"].fill_(-60.0))
@@ -138,7 +143,7 @@ def test_the_network_that_comes_with_the_suite(tmp_path: Path) -> None:
     """Somebody whom it has never seen is about as tall as in truth, and as voluminous as people are."""
     folder, mesh = tmp_path / "photos", tmp_path / "person.ply"
     Person(folder, number=0, views="0,1", cameras=8, size=128).main()
-    options = dict(mask=folder / "masks/00.png", resolution=65, sheet=False)
+    options = dict(mask=folder / "masks/00.png", resolution=65, sheet=False, turntable=False)
     Reconstruct(folder / "images/00.png", mesh, keypoints=folder / "transforms.json", **options).main()
     points = np.array(json.loads((folder / "transforms.json").read_text())["keypoints3d"])
     shape = trimesh.load(mesh)
