@@ -35,6 +35,7 @@ COMMANDS: Dict[str, str] = {
     "human smpl": "nerfstudio_ext.cli.human:Smpl",
     "human walk": "nerfstudio_ext.cli.human:Walk",
     "keypoints condition": "nerfstudio_ext.cli.condition:Condition",
+    "keypoints from-fit": "nerfstudio_ext.cli.fitted_photos:FromFit",
     "keypoints icon-weights": "nerfstudio_ext.cli.reconstruct:IconWeights",
     "keypoints reconstruct": "nerfstudio_ext.cli.reconstruct:Reconstruct",
     "keypoints weights": "nerfstudio_ext.cli.condition:Weights",

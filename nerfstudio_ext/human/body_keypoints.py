@@ -17,8 +17,8 @@ REACH = 0.1
 def body_keypoints(vertices: Float[Tensor, "vertices 3"], names: Tuple[str, ...]) -> Float[Tensor, "k 3"]:
     """Where joints of the body model are, world frame.
 
-    Each is carried from the average body at rest by the similarity that brings the skin near it, as far as it moves with
-    that joint's bone, to where it is.
+    Each is carried from the average body at rest by the similarity that brings the skin near it, as far as it moves
+    with that joint's bone, to where it is.
 
     Args:
         vertices: Posed, metres.

@@ -16,11 +16,17 @@ from PIL import Image
 
 from nerfstudio_ext.cli.data import Person
 from nerfstudio_ext.cli.export import ExportMesh
+from nerfstudio_ext.cli.fitted_photos import FromFit
 from nerfstudio_ext.cli.reconstruct import IconWeights, Reconstruct
 from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.weights import read_safetensors
+from nerfstudio_ext.export.human_scene import write_human_scene
 from nerfstudio_ext.fields.keypoint_icon_field import KeypointIconFieldConfig
+from nerfstudio_ext.human.body_motion import write_body
+from nerfstudio_ext.human.single_photo import read_photo
+from nerfstudio_ext.human.zju_layout import read_layout, read_zju_body
+from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
 from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 from tests.contract.registered import PHOTO_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, Run
@@ -149,3 +155,25 @@ def test_the_network_that_comes_with_the_suite(tmp_path: Path) -> None:
     shape = trimesh.load(mesh)
     assert 0 < np.ptp(shape.bounds[:, 2]) - np.ptp(points[:, 2]) < 0.4
     assert 0.03 < shape.volume < 0.2
+
+
+@pytest.mark.extra("anny")
+def test_photos_of_a_fitted_capture_bring_its_joints(tmp_path: Path) -> None:
+    """A drawn person in the layout of a capture, whose exact body stands for a fit."""
+    scene = human_scene(HumanSceneOptions(2, 3, 96, 30.0))
+    write_human_scene(scene, tmp_path / "capture")
+    layout = read_layout(tmp_path / "capture")
+    write_body(read_zju_body(layout, "auto", range(2)), tmp_path / "body.npz")
+    FromFit(tmp_path / "capture", tmp_path / "body.npz", tmp_path / "photos", frame=1).main()
+    names = tuple(BODY_KEYPOINTS)
+    for number in range(3):
+        photo = tmp_path / f"photos/images/{number:02d}.png"
+        found = read_photo(
+            photo, tmp_path / "photos/transforms.json", tmp_path / f"photos/masks/{number:02d}.png", names, 64
+        )
+        places = found.camera.project(found.camera.local(found.keypoints))
+        near = torch.nn.functional.max_pool2d(found.mask, 5, 1, 2)
+        seen = torch.nn.functional.grid_sample(near, places[:, None], align_corners=False)
+        assert float((seen > 0.5).float().mean()) > 0.9
+    with pytest.raises(InputError, match="share the frames 0 to 1"):
+        FromFit(tmp_path / "capture", tmp_path / "body.npz", tmp_path / "other", frame=2).main()
