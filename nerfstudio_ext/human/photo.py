@@ -1,6 +1,6 @@
 """A photograph of a person as networks read it, what its two sides look like, and lessons from people who are known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
 import torch
@@ -38,6 +38,18 @@ class Photo:
         rgb, mask, camera = frame_pictures(rgb, mask, camera, size, SPAN)
         return cls(rgb.to(device), mask.to(device), camera.to(device), subject.keypoints[None].to(device))
 
+    def about(self, place: Float[Tensor, "3"]) -> "Photo":
+        """The same in a world whose origin is at a place of this one; without bodies."""
+        motion = self.camera.world_to_camera
+        shift = motion[..., 3] + motion[..., :3] @ place
+        camera = replace(self.camera, world_to_camera=torch.cat([motion[..., :3], shift[..., None]], dim=-1))
+        return Photo(self.rgb, self.mask, camera, self.keypoints - place)
+
+    def to(self, device: torch.device) -> "Photo":
+        """The photographs on a device."""
+        parts = (self.rgb.to(device), self.mask.to(device), self.camera.to(device), self.keypoints.to(device))
+        return Photo(*parts, self.bodies)
+
 
 @dataclass(frozen=True)
 class Sides:
@@ -64,13 +76,7 @@ class Lesson:
         """The lesson on a device."""
         photo, sides = self.photo, self.sides
         return Lesson(
-            Photo(
-                photo.rgb.to(device),
-                photo.mask.to(device),
-                photo.camera.to(device),
-                photo.keypoints.to(device),
-                photo.bodies,
-            ),
+            photo.to(device),
             Sides(sides.normals.to(device), sides.back_normals.to(device), sides.back_rgb.to(device)),
             self.points.to(device),
             self.inside.to(device),
