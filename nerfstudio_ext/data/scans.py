@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Dict, Optional, Sequence, Tuple, Type, Union
 
 import torch
@@ -11,9 +12,11 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio_ext.data.people import PeopleDataManager, PeopleDataManagerConfig
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_surface import BodySurface
+from nerfstudio_ext.human.icon_layout import IconLayout, Source
 from nerfstudio_ext.human.photo import Lesson, Photo, Sides
 from nerfstudio_ext.human.photo_camera import PhotoCamera
 from nerfstudio_ext.procedural.people import ProceduralPeople
+from nerfstudio_ext.procedural.scanned import ScannedPeople
 from nerfstudio_ext.procedural.scans import ProceduralScans, Scan, ScanOptions
 
 
@@ -34,6 +37,11 @@ class ScanDataManagerConfig(PeopleDataManagerConfig):
     """Labelled points drawn for each person."""
     keypoint_noise: float = 0.02
     """Standard deviation by which keypoints are moved in training, metres; detectors err, too."""
+    scans: Optional[Path] = None
+    """Prepared folder of scanned people to train on (`thuman2/`, beside `thuman2_36views/`) instead of drawn ones, who
+    are still those that are tested and shown."""
+    scans_source: Source = "thuman2"
+    """Whose scans they are."""
     bodies: bool = False
     """Bring people without clothes, too, for networks that read ICON's features or visibility of them."""
 
@@ -54,6 +62,14 @@ class ScanDataManager(PeopleDataManager):
         options = ScanOptions(config.photos_per_person, config.photo_size, config.points_per_person)
         self._scans = ProceduralScans(store, options)
         self._body = lru_cache(None)(store.body)
+        self._scanned = None
+        if config.scans is not None:
+            layout = IconLayout(config.scans.expanduser(), config.scans_source)
+            if config.bodies:
+                raise InputError("Scanned people have no body without clothes: leave --bodies or --scans out.")
+            self._scanned = ScannedPeople(layout, config.photo_size, config.points_per_person)
+            CONSOLE.print(f"{len(layout)} scanned people to train on.")
+            return
         CONSOLE.print(
             f"People are drawn when they are first needed: {store.train} to train on, {options.views} photos each."
         )
@@ -62,6 +78,12 @@ class ScanDataManager(PeopleDataManager):
         if self.test_mode != "val":
             return super().next_train(step)
         self.train_count += 1
+        if self._scanned is not None:
+            count = min(self.config.photos_per_step, len(self._scanned))
+            chosen = torch.randperm(len(self._scanned))[:count].tolist()
+            noise, points = self.config.keypoint_noise, self.config.points_per_photo
+            lesson = gather_lesson([self._scanned[k] for k in chosen], points, noise).to(torch.device(self.device))
+            return lesson, {"lesson": lesson}
         return self._lesson(range(self._scans.people.train), self.config.keypoint_noise)
 
     def next_eval(self, step: int) -> Tuple[Lesson, Dict]:
