@@ -1,6 +1,7 @@
 """Does the codec hold what it promises? Bunny at 320x180: consistent entropy minimisation against post-training
 quantisation and HNeRV's own way (claim 8), estimated against real rate (9), lossless coding (10), portable time codes
-(13), and how many frames a second come out of a file.
+(13), what it is worth that embeddings are predicted from the frame before, and how many frames a second come out of a
+file.
 
 Run from the repository's root:  python -m benchmarks.boosting_nerv_codec
 Each training is kept in benchmarks/runs as it ends; a stopped benchmark goes on where it was.
@@ -17,13 +18,14 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Literal, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks._harness import ROOT, Row, bunny, cached, settings_of, spread, trainer_for, write_rows
+from benchmarks.boosting_nerv_rate_models import GAUSSIAN_BITS, cost
 from nerfstudio_ext.cli.compress import LEARNING_RATE, RATE_LOSS_MULT, SCALE_LEARNING_RATE
 from nerfstudio_ext.engine.metrics import psnr
 from nerfstudio_ext.engine.schedulers import WarmupCosineSchedulerConfig
@@ -54,16 +56,23 @@ class Setting:
     """Epochs of the first stage."""
     second: int
     """Epochs of the second stage, and of as much plain training."""
+    clip: Path
+    """The source."""
 
 
 def edit_first(config: Any, frames: int, budget: int = BUDGET) -> None:
-    """Clip and size."""
+    """Frames and size."""
     config.pipeline.datamanager.dataparser.last_frame = frames - 1
     config.pipeline.model.target_params = budget
 
 
 def trained(
-    setting: Setting, seed: int, epochs: int, state: Any = None, compress: bool = False, budget: int = BUDGET
+    setting: Setting,
+    seed: int,
+    epochs: int,
+    state: Any = None,
+    compress: Optional[Literal["difference", "frame"]] = None,
+    budget: int = BUDGET,
 ) -> Any:
     """Model after a training; with the state of a first stage, its continuation at the second stage's rate."""
 
@@ -73,12 +82,13 @@ def trained(
             optimizer, schedule = config.optimizers["field"]["optimizer"], WarmupCosineSchedulerConfig(warmup=0.0)
             config.optimizers = {"field": {"optimizer": replace(optimizer, lr=LEARNING_RATE), "scheduler": schedule}}
         if compress:
-            config.pipeline.model.compression = CompressionConfig(4.0, RATE_LOSS_MULT["content"])
+            mult = RATE_LOSS_MULT["content"]
+            config.pipeline.model.compression = CompressionConfig(4.0, mult, embedding_rate=compress)
             scales = {"optimizer": replace(optimizer, lr=SCALE_LEARNING_RATE), "scheduler": schedule}
             config.optimizers["quantizer"] = scales
 
     steps = epochs * setting.frames
-    trainer = trainer_for(PRESET, bunny(), seed, steps, edit, "cpu")
+    trainer = trainer_for(PRESET, setting.clip, seed, steps, edit, "cpu")
     model = trainer.pipeline.model
     if compress:
         model.start_compression(state)
@@ -147,10 +157,10 @@ def huffman_bits(counts: List[int]) -> int:
     return total
 
 
-def decode_speed(setting: Setting) -> Dict[str, float]:
+def decode_speed(frames: int) -> Dict[str, float]:
     """Frames per second out of a file: two at once by the clock, and by one core's own time. What is in the numbers
     changes nothing, so the network is hardly trained."""
-    trainer = trainer_for(PRESET, bunny(), 0, 1, partial(edit_first, frames=setting.frames), "cpu")
+    trainer = trainer_for(PRESET, bunny(), 0, 1, partial(edit_first, frames=frames), "cpu")
     trainer.train_iteration(0)
     trainer.pipeline.model.eval().prepare_eval()
     video = StoredVideo(encode_model(trainer.pipeline.model, PRESET, 8))
@@ -175,11 +185,13 @@ def measure(setting: Setting, seed: int, folder: Optional[Path] = None) -> Dict[
     first = trained(setting, seed, setting.first)
     state = first.state_dict()
     longer = trained(setting, seed, setting.second, state)
-    model = trained(setting, seed, setting.second, state, compress=True)
+    plain = trained(setting, seed, setting.second, state, compress="frame")
+    model = trained(setting, seed, setting.second, state, compress="difference")
     result: Dict[str, Any] = {
         "first": {str(bits): point(first, bits) for bits in BITS},
         "longer": {str(bits): point(longer, bits) for bits in BITS},
         "cem": point(model),
+        "plain": {**point(plain), "paper_bytes": paper_bytes(plain)},
         "published": {"first": published_route(first), "longer": published_route(longer)},
     }
     result["estimate_bytes"] = model.get_run_metrics()["bpp"] * model._num_pixels / 8
@@ -189,8 +201,16 @@ def measure(setting: Setting, seed: int, folder: Optional[Path] = None) -> Dict[
     result.update(fresh_process(data, video), **naive_times(video))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"bunny-{seed}.bnrv").write_bytes(data)
+        (folder / f"{setting.clip.stem}-{seed}.bnrv").write_bytes(data)
+        (folder / f"{setting.clip.stem}-plain-{seed}.bnrv").write_bytes(encode_model(plain, PRESET))
     return result
+
+
+def paper_bytes(model: Any) -> float:
+    """The file with embeddings coded as they are and one Gaussian alone a tensor and a frame, at ideal code lengths."""
+    video = StoredVideo(encode_model(model, PRESET))
+    segments = [codes.reshape(-1) for codes in video.codes()]
+    return video.num_bytes - video.payload_bytes + (cost(segments) - GAUSSIAN_BITS * len(segments)) / 8
 
 
 def fresh_process(data: bytes, video: StoredVideo) -> Dict[str, float]:
@@ -222,7 +242,7 @@ def naive_times(video: StoredVideo) -> Dict[str, float]:
     return {"naive_psnr": float(np.mean(values)), "naive_code_difference": difference}
 
 
-def rows_of(results: List[Dict[str, Any]], speed: Dict[str, float]) -> List[Row]:
+def rows_of(results: List[Dict[str, Any]], speed: Optional[Dict[str, float]]) -> List[Row]:
     """Result rows over all seeds, and of the decoding speed."""
 
     def row(number: str, what: str, values: List[float], baseline: Any, unit: str, gate: Any, passed: Any) -> Row:
@@ -267,6 +287,16 @@ def rows_of(results: List[Dict[str, Any]], speed: Dict[str, float]) -> List[Row]
     rows.append(
         row("13", "frames with float32 time codes, against ours", naive, None, "dB", "< 40", bool(np.mean(naive) < 40))
     )
+    saved = [100 * (1 - r["plain"]["bytes"] / r["plain"]["paper_bytes"]) for r in results]
+    what = "bytes saved at the very same frames by predicting embeddings in the file"
+    rows.append(row("rate-model", what, saved, None, "%", ">= 20", float(np.mean(saved)) >= 20))
+    saved = [100 * (1 - r["cem"]["bytes"] / r["plain"]["bytes"]) for r in results]
+    rows.append(row("rate-model", "bytes saved when training expects it, too", saved, None, "%", None, None))
+    gain = [r["cem"]["psnr"] - r["plain"]["psnr"] for r in results]
+    base = [r["plain"]["psnr"] for r in results]
+    rows.append(row("rate-model", "PSNR when training expects it, too", gain, base, "dB", None, None))
+    if speed is None:
+        return rows
     what = "frames decoded from the file, two at once"
     clock, core = [speed["clock"]], [speed["core"]]
     rows.append(row("speed/decode-file", what, clock, None, "frames/s", ">= 25", clock[0] >= 25))
@@ -281,16 +311,26 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--first", type=int, default=40, help="epochs of the first stage")
     parser.add_argument("--second", type=int, default=20, help="epochs of the second stage")
+    parser.add_argument("--other", type=Path, help="a second clip")
+    parser.add_argument("--other-seeds", type=int, default=1)
     parser.add_argument("--files", type=Path, help="a folder to keep the compressed files in")
     arguments = parser.parse_args()
-    setting = Setting(arguments.frames, arguments.first, arguments.second)
     kept = ROOT / "benchmarks" / "runs" / "codec.json"
-    settings = settings_of(PRESET, partial(edit_first, frames=setting.frames))
-    results = [
-        cached(kept, f"{setting} {seed}", partial(measure, setting, seed, arguments.files), settings)
-        for seed in range(1, arguments.seeds + 1)
-    ]
-    for row in (rows := rows_of(results, decode_speed(setting))):
+    settings = settings_of(PRESET, partial(edit_first, frames=arguments.frames))
+
+    def results(clip: Path, seeds: int) -> List[Dict[str, Any]]:
+        setting = Setting(arguments.frames, arguments.first, arguments.second, clip)
+        label = f"{clip.stem}, {arguments.frames} frames, {arguments.first} and {arguments.second} epochs"
+        return [
+            cached(kept, f"{label}, seed {seed}", partial(measure, setting, seed, arguments.files), settings)
+            for seed in range(1, seeds + 1)
+        ]
+
+    rows = rows_of(results(bunny(), arguments.seeds), decode_speed(arguments.frames))
+    if arguments.other is not None:
+        others = rows_of(results(arguments.other, arguments.other_seeds), None)
+        rows += [replace(row, what=f"another clip: {row.what}") for row in others]
+    for row in rows:
         print(f"{row.claim:36s} {row.what:75s} {row.value:9.3f} {row.unit} {'' if row.passed is None else row.passed}")
     print(write_rows("boosting_nerv_codec", rows))
 

@@ -28,7 +28,7 @@ SEED = 1
 def compressed(setting: Setting, size: int) -> Dict[str, Any]:
     """File of one size."""
     first = trained(setting, SEED, setting.first, budget=size)
-    model = trained(setting, SEED, setting.second, first.state_dict(), compress=True, budget=size)
+    model = trained(setting, SEED, setting.second, first.state_dict(), compress="difference", budget=size)
     return point(model)
 
 
@@ -61,12 +61,17 @@ def main() -> None:
     parser.add_argument("--second", type=int, default=20, help="epochs of the second stage")
     parser.add_argument("--presets", nargs="+", default=["medium", "veryslow"], help="efforts of x264 and x265")
     arguments = parser.parse_args()
-    setting = Setting(arguments.frames, arguments.first, arguments.second)
+    setting = Setting(arguments.frames, arguments.first, arguments.second, bunny())
     store = ROOT / "benchmarks" / "runs" / "rd.json"
     ours = []
     for size in SIZES:
         settings = settings_of(PRESET, partial(edit_first, frames=setting.frames, budget=size))
-        made = cached(store, f"{setting} {size}", partial(compressed, setting, size), settings)
+        made = cached(
+            store,
+            f"{arguments.frames} frames, {arguments.first} and {arguments.second} epochs, {size}",
+            partial(compressed, setting, size),
+            settings,
+        )
         ours.append(RatePoint(str(size), made["bpp"], made["psnr"]))
         print(f"{size}: {made}", flush=True)
     curves = anchors(setting, arguments.presets)

@@ -8,6 +8,7 @@ import tyro
 
 if TYPE_CHECKING:
     from nerfstudio_ext.engine.trainer import ExtTrainerConfig
+    from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
 
 LEARNING_RATE = 5e-4
 """Learning rate of the second stage (Boosting-NeRV section 4.1)."""
@@ -48,7 +49,10 @@ class Compress:
         resumed = model.compression is not None
         if not resumed:
             self.second_stage(config, run_folder(self.run))
-        train_stage(config, self.run, "compress", "start_compression", resumed, self.vis)
+        trained = train_stage(config, self.run, "compress", "start_compression", resumed, self.vis)
+        bits, target = trained.stored_numbers().bits() / trained.size_report()["num_stored"], model.compression.bits
+        missed = f", not the {target:g} aimed at: give more --epochs or a larger --rate-loss-mult"
+        print(f"stored numbers cost {bits:.2f} bits each{missed if bits > 1.05 * target else ''}")
         print(f"compressed run: {config.get_base_dir()}")
 
     def second_stage(self, config: "ExtTrainerConfig", folder: Path) -> None:
@@ -104,8 +108,8 @@ def prepare_stage(config: "ExtTrainerConfig", folder: Path, options: Any, ending
 
 def train_stage(
     config: "ExtTrainerConfig", run: Path, verb: str, start: str, resumed: bool, vis: Optional[Any]
-) -> None:
-    """Train a later stage to its end.
+) -> "BoostingNeRVModel":
+    """Train a later stage to its end, and return its model.
 
     Args:
         config: Of the stage.
@@ -151,6 +155,7 @@ def train_stage(
         prefix = "_model."
         getattr(model, start)({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
     trainer.train()
+    return model.eval()
 
 
 def run_folder(run: Path) -> Path:

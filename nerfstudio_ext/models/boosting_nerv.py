@@ -33,7 +33,7 @@ from nerfstudio_ext.video.frames import FrameStore
 from nerfstudio_ext.video.losses import LossName, reconstruction_loss
 from nerfstudio_ext.video.masks import Masks
 from nerfstudio_ext.video.pruning import Pruner, PruningConfig
-from nerfstudio_ext.video.quantization import CompressionConfig, Quantized, VideoQuantizer
+from nerfstudio_ext.video.quantization import CompressionConfig, Quantized, StoredNumbers, VideoQuantizer
 from nerfstudio_ext.video.screen import view_screen
 from nerfstudio_ext.video.sizing import NARROWEST, FrameLayout, choose_strides, largest_width
 
@@ -228,8 +228,15 @@ class BoostingNeRVModel(ExtModel):
         stored = self.quantizer.decoder(self.field.decoder_parameters())
         bits = stored.bits
         if embeddings is not None:
-            embeddings, _, frame_bits = self.quantizer.quantize_embeddings(embeddings)
+            assert self.embeddings is not None and self.quantizer.embeddings is not None
+            assert self.config.compression is not None
+            self.embeddings[indices] = embeddings.detach()
+            apart = 2 if self.interpolates else 1
+            # A copy, since a later step must not change what this one's gradient needs.
+            table = self.embeddings[::apart].clone() if self.config.compression.embedding_rate == "difference" else None
+            frame_bits = self.quantizer.embeddings.expected_bits(embeddings, indices // apart, table)
             bits = bits + self._num_embedded * frame_bits.mean()
+            embeddings, _ = self.quantizer.embeddings(embeddings)
         frames = functional_call(self.field, stored.weights, (indices, embeddings))
         return {"rgb": frames.permute(0, 2, 3, 1), "bits": bits}
 
@@ -361,11 +368,7 @@ class BoostingNeRVModel(ExtModel):
         metrics = {name: float(value) for name, value in self.size_report().items()}
         metrics["decode_fps"] = TIMED_FRAMES / sum(seconds[WARM_UP_FRAMES:])
         if self.quantizer is not None:
-            bits = self.quantized_decoder().bits
-            if self.embeddings is not None:
-                known = self.embeddings[::2] if self.interpolates else self.embeddings
-                bits = bits + self.quantizer.stored_embeddings(known)[2].sum()
-            metrics["bpp"] = float(bits) / self._num_pixels
+            metrics["bpp"] = self.stored_numbers().bits() / self._num_pixels
         return metrics
 
     def _source(self, indices: Int[Tensor, "frames"]) -> Float[Tensor, "frames 3 height width"]:
@@ -394,6 +397,18 @@ class BoostingNeRVModel(ExtModel):
         """Prediction and target as [frames, 3, H, W]."""
         prediction, target = outputs["rgb"], batch["image"].to(self.device)
         return prediction.permute(0, 3, 1, 2), target.reshape(prediction.shape).permute(0, 3, 1, 2)
+
+    def known_embeddings(self) -> Optional[Float[Tensor, "known channels grid_height grid_width"]]:
+        """Embeddings that a file holds: of all frames, or of the even ones where odd ones follow from them; none where
+        frames have none."""
+        if self.embeddings is None:
+            return None
+        return self.embeddings[::2] if self.interpolates else self.embeddings
+
+    def stored_numbers(self) -> StoredNumbers:
+        """What the file of a compressed model holds."""
+        assert self.quantizer is not None
+        return self.quantizer.stored_numbers(self.quantized_decoder(), self.known_embeddings())
 
     def _stored_embeddings(self, indices: Int[Tensor, "frames"]) -> Tensor:
         """Embeddings of frames, written to the table anew where training has moved the encoder on."""

@@ -5,7 +5,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Union
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from nerfstudio_ext.fields.stored_field import Description, describe, read_descr
 from nerfstudio_ext.models.boosting_nerv import SMOOTH_BASE, BoostingNeRVModel
 from nerfstudio_ext.video.bitstream.coder import decode, encode, fit
 from nerfstudio_ext.video.bitstream.container import Packed, Table, pack, read_table, unpack
+from nerfstudio_ext.video.bitstream.prediction import restore
 from nerfstudio_ext.video.frames import ClipInfo, FrameStore
+from nerfstudio_ext.video.quantization import StoredNumbers, integers
 
 MAX_FILE_BYTES = 2**31
 """Largest file that is read."""
@@ -143,10 +145,13 @@ class StoredVideo:
         sizes = [tensor.numel() for tensor in description.sketch.decoder_parameters().values()]
         num_tensors, shape = len(sizes), description.sketch.embedding_shape
         num_embedded = description.num_embedded
-        self._table: Table = read_table(packed, num_tensors, num_embedded)
+        self._table: Table = read_table(packed, num_tensors, num_embedded, shape[0] if shape else 0)
         codes = decode(packed.words, self._table.distributions, sizes + [int(np.prod(shape or 0))] * num_embedded)
         self._decoder_codes = codes[:num_tensors]
-        self._embedding_codes = [part.reshape(shape or ()) for part in codes[num_tensors:]]
+        self._embedding_codes: List[np.ndarray] = []
+        if shape is not None:
+            moved = np.stack(codes[num_tensors:]).reshape(num_embedded, *shape)
+            self._embedding_codes = list(restore(moved, self._table.prediction))
         field = description.build()
         for tensor, part, scale in zip(field.decoder_parameters().values(), self._decoder_codes, self._table.scales):
             tensor.data.copy_(torch.from_numpy(part.astype(np.float32) * scale).view(tensor.shape))
@@ -204,55 +209,28 @@ def encode_model(model: BoostingNeRVModel, method: str, bits: Optional[int] = No
         )
     if bits is not None and not 2 <= bits <= 12:
         raise InputError(f"--bits {bits} must be from 2 to 12.")
-    scales, embedding, codes = _codes(model) if bits is None else _quantise(model, bits)
-    distributions = fit(codes)
-    table = Table(scales, *embedding, distributions)
+    numbers = model.stored_numbers() if bits is None else _quantise(model, bits)
+    segments, prediction = numbers.segments()
+    distributions = fit(segments)
+    table = Table(numbers.scales, *numbers.embedding, prediction, distributions)
     clip: ClipInfo = model.frames.info
     task = "interpolation" if model.interpolates else "representation"
     header: Dict[str, Any] = describe(clip, model.field, model.width, method, task)
-    return pack(header, table, encode(codes, distributions))
+    return pack(header, table, encode(segments, distributions))
 
 
-Numbers = Tuple[np.ndarray, Tuple[float, float], List[np.ndarray]]
-
-
-def _codes(model: BoostingNeRVModel) -> Numbers:
-    """Scales, the embeddings' scale and offset, and the codes of a compressed model."""
-    quantizer = model.quantizer
-    assert quantizer is not None
-    sizes = [tensor.numel() for tensor in model.field.decoder_parameters().values()]
-    codes = [_integers(part) for part in model.quantized_decoder().codes.split(sizes)]
-    embedding = (1.0, 0.0)
-    if model.embeddings is not None:
-        assert quantizer.embeddings is not None
-        embedding = (float(quantizer.embeddings.log_scale.exp()), float(quantizer.embeddings.offset))
-        codes += [_integers(frame) for frame in quantizer.stored_embeddings(_known_embeddings(model))[1]]
-    return quantizer.decoder.scales().detach().cpu().numpy(), embedding, codes
-
-
-def _quantise(model: BoostingNeRVModel, bits: int) -> Numbers:
-    """The same for an uncompressed model, by even steps over each tensor's range (post-training quantisation)."""
+def _quantise(model: BoostingNeRVModel, bits: int) -> StoredNumbers:
+    """Of an uncompressed model, by even steps over each tensor's range (post-training quantisation)."""
     levels = 2**bits - 1
-    scales, codes = [], []
+    scales, tensors = [], []
     for tensor in model.field.decoder_parameters().values():
         low, high = float(tensor.min()), float(tensor.max())
         scales.append(max((high - low if high > low else 2 * abs(high)), 1e-6) / levels)
-        codes.append(_integers(torch.round(tensor / float(np.float32(scales[-1])))))
-    embedding = (1.0, 0.0)
-    if model.embeddings is not None:
-        known = _known_embeddings(model)
+        tensors.append(integers(torch.round(tensor / float(np.float32(scales[-1])))).reshape(-1))
+    embedding, known = (1.0, 0.0), model.known_embeddings()
+    if known is not None:
         low, high = float(known.min()), float(known.max())
         step = float(np.float32(max(high - low, 1e-6) / levels))
         embedding = (step, float(np.float32(low)))
-        codes += [_integers(frame) for frame in torch.round((known - embedding[1]) / step)]
-    return np.array(scales, np.float32), embedding, codes
-
-
-def _known_embeddings(model: BoostingNeRVModel) -> Tensor:
-    """Embeddings that are stored: those of all frames, or of the even ones where odd ones follow from them."""
-    assert model.embeddings is not None
-    return model.embeddings[::2] if model.interpolates else model.embeddings
-
-
-def _integers(codes: Tensor) -> np.ndarray:
-    return codes.detach().cpu().reshape(-1).double().numpy().round().astype(np.int64)
+        known = torch.round((known - embedding[1]) / step)
+    return StoredNumbers(np.array(scales, np.float32), tensors, embedding, known)

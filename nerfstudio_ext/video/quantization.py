@@ -9,13 +9,18 @@ embeddings' scale starts from all frames instead of the first.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from nerfstudio_ext.video.bitstream.coder import ideal_bits
+from nerfstudio_ext.video.bitstream.prediction import WHOLE, Prediction, differences
 from nerfstudio_ext.video.rate import SMALLEST_STD, gaussian_bits, noisy, round_straight_through, segment_moments
+
+Embeddings = Float[Tensor, "frames channels grid_height grid_width"]
 
 START_LEVELS = 255
 """Steps into which the range of a tensor is divided before its scale is learned."""
@@ -31,6 +36,9 @@ class CompressionConfig:
     """Weight of the rate, in bits of the whole video per pixel of one frame."""
     start_run: Optional[Path] = None
     """Run whose last weights the stage started from."""
+    embedding_rate: Literal["difference", "frame"] = "difference"
+    """What training counts as the cost of a frame's embedding: its difference from the frame before, as files store it,
+    or the embedding itself, as in the paper."""
 
 
 class Quantized(NamedTuple):
@@ -94,7 +102,11 @@ class DecoderQuantizer(nn.Module):
 
 
 class EmbeddingQuantizer(nn.Module):
-    """One learned scale and offset for the embeddings of all frames; every frame has its own Gaussian."""
+    """One learned scale and offset for the embeddings of all frames.
+
+    Beyond the paper, where the codes of a frame have a Gaussian of their own: their differences from what the frame
+    before lets expect have it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,24 +114,94 @@ class EmbeddingQuantizer(nn.Module):
         self.offset = nn.Parameter(torch.zeros(1))
 
     @torch.no_grad()
-    def start(self, embeddings: Float[Tensor, "frames channels grid_height grid_width"]) -> None:
+    def start(self, embeddings: Embeddings) -> None:
         """Set the scale to a fixed share of the range over all frames, and the offset to its lower end."""
         self.log_scale.fill_(math.log(starting_scale(embeddings)))
         self.offset.fill_(float(embeddings.min()))
 
-    def forward(
-        self, embeddings: Float[Tensor, "frames channels grid_height grid_width"]
-    ) -> Tuple[Tensor, Tensor, Float[Tensor, "frames"]]:
-        """Dequantised embeddings, their codes (as floats, without gradient) and the bits of each frame."""
-        scale = self.log_scale.exp()
-        codes = (embeddings - self.offset) / scale
-        rounded = round_straight_through(codes)
-        fitted = (codes if self.training else rounded).flatten(1)
-        variance, mean = torch.var_mean(fitted, dim=1, correction=0, keepdim=True)
-        std = variance.clamp_min(SMALLEST_STD**2).sqrt()
-        coded = noisy(codes) if self.training else rounded
-        bits = gaussian_bits(coded.flatten(1), mean, std).sum(dim=1)
-        return rounded * scale + self.offset, rounded.detach(), bits
+    def _codes(self, embeddings: Embeddings) -> Embeddings:
+        return (embeddings - self.offset) / self.log_scale.exp()
+
+    def forward(self, embeddings: Embeddings) -> Tuple[Embeddings, Embeddings]:
+        """Dequantised embeddings, and their codes (as floats, without gradient)."""
+        rounded = round_straight_through(self._codes(embeddings))
+        return rounded * self.log_scale.exp() + self.offset, rounded.detach()
+
+    def expected_bits(
+        self, embeddings: Embeddings, places: Int[Tensor, "frames"], table: Optional[Embeddings]
+    ) -> Float[Tensor, "frames"]:
+        """What frames cost in training, with noise in place of rounding.
+
+        Args:
+            embeddings: Embeddings of some frames.
+            places: Where these stand in the table.
+            table: Embeddings of all frames, as they were when last seen; none to count every frame by itself.
+
+        Returns:
+            Bits of each frame after the one before it. Their gradient is that of the bits of the next frame, too.
+        """
+        if table is None:
+            return _frame_bits(self._codes(embeddings))
+        codes = self._codes(table)
+        expected = expectation(codes.detach())
+        centre, share = (
+            torch.from_numpy(values).to(codes)[:, None, None] for values in (expected.centre, expected.share / WHOLE)
+        )
+        own, around = self._codes(embeddings) - centre, codes - centre
+        has_before, has_after = (places > 0)[:, None, None, None], places + 1 < len(table)
+        before, after = (around[place.clamp(0, len(table) - 1)] for place in (places - 1, places + 1))
+        bits = _frame_bits(own - share * before * has_before)
+        later = _frame_bits(after - share * own) * has_after
+        return bits + (later - later.detach())
+
+
+def _frame_bits(codes: Embeddings) -> Float[Tensor, "frames"]:
+    """Bits of noisy codes, each frame's under the Gaussian that fits it."""
+    codes = codes.flatten(1)
+    variance, mean = torch.var_mean(codes, dim=1, correction=0, keepdim=True)
+    return gaussian_bits(noisy(codes), mean, variance.clamp_min(SMALLEST_STD**2).sqrt()).sum(dim=1)
+
+
+@torch.no_grad()
+def expectation(codes: Embeddings) -> Prediction:
+    """What a frame lets expect of the next: the mean of each channel, and the share of the deviation from it that
+    leaves the least squared differences."""
+    centre = codes.mean(dim=(0, 2, 3)).round()
+    moved = codes - centre[:, None, None]
+    both, square = ((moved[:-1] * other).sum(dim=(0, 2, 3)) for other in (moved[1:], moved[:-1]))
+    share = torch.round(WHOLE * both / square.clamp_min(1.0)).clamp(0, WHOLE)
+    limit = 2**15 - 1
+    return Prediction(centre.clamp(-limit, limit).cpu().numpy().astype(np.int16), share.cpu().numpy().astype(np.uint8))
+
+
+class StoredNumbers(NamedTuple):
+    """What a file stores."""
+
+    scales: Float[np.ndarray, "tensors"]
+    """Step between codes of each tensor, float32."""
+    tensors: List[Int[np.ndarray, "numbers"]]
+    """Codes of each tensor."""
+    embedding: Tuple[float, float]
+    """Scale and offset of the embeddings."""
+    embeddings: Optional[Embeddings]
+    """Codes of the embeddings, as floats; none where frames have none."""
+
+    def segments(self) -> Tuple[List[Int[np.ndarray, "numbers"]], Prediction]:
+        """What is coded: the tensors, then each frame's difference from what the frame before lets expect."""
+        if self.embeddings is None:
+            return self.tensors, Prediction(np.zeros(0, np.int16), np.zeros(0, np.uint8))
+        prediction = expectation(self.embeddings)
+        moved = differences(integers(self.embeddings), prediction)
+        return [*self.tensors, *moved.reshape(len(moved), -1)], prediction
+
+    def bits(self) -> float:
+        """What the codes cost in a file."""
+        return ideal_bits(self.segments()[0])
+
+
+def integers(codes: Float[Tensor, "*shape"]) -> Int[np.ndarray, "*shape"]:
+    """Codes as integers (int64)."""
+    return codes.detach().cpu().double().numpy().round().astype(np.int64)
 
 
 class VideoQuantizer(nn.Module):
@@ -142,28 +224,35 @@ class VideoQuantizer(nn.Module):
             assert embeddings is not None
             self.embeddings.start(embeddings)
 
-    def quantize_embeddings(self, embeddings: Tensor) -> Tuple[Tensor, Tensor, Float[Tensor, "frames"]]:
-        """Embeddings of some frames: values, codes, and the bits of each frame; noisy bits in training."""
-        assert self.embeddings is not None
-        return self.embeddings(embeddings)
+    def stored_numbers(self, decoder: Quantized, embeddings: Optional[Embeddings]) -> StoredNumbers:
+        """Everything that a file stores.
 
+        Args:
+            decoder: The decoder as it is stored.
+            embeddings: Embeddings that a file holds.
+        """
+        tensors = [integers(codes) for codes in decoder.codes.split(self.decoder.counts.long().tolist())]
+        scales = self.decoder.scales().detach().cpu().numpy()
+        if embeddings is None:
+            return StoredNumbers(scales, tensors, (1.0, 0.0), None)
+        assert self.embeddings is not None
+        embedding = (float(self.embeddings.log_scale.exp()), float(self.embeddings.offset))
+        return StoredNumbers(scales, tensors, embedding, self.stored_embeddings(embeddings)[1])
+
+    @torch.no_grad()
     def stored_decoder(self, tensors: Mapping[str, Tensor]) -> Quantized:
         """The decoder as it is stored: rounded, without noise, whatever mode this module is in."""
-        return _in_eval(self.decoder, tensors)
+        was_training = self.decoder.training
+        try:
+            return self.decoder.eval()(tensors)
+        finally:
+            self.decoder.train(was_training)
 
-    def stored_embeddings(self, embeddings: Tensor) -> Tuple[Tensor, Tensor, Float[Tensor, "frames"]]:
-        """Embeddings as they are stored: values, codes, and the bits of each frame."""
+    @torch.no_grad()
+    def stored_embeddings(self, embeddings: Embeddings) -> Tuple[Embeddings, Embeddings]:
+        """Embeddings as they are stored: values, and codes."""
         assert self.embeddings is not None
-        return _in_eval(self.embeddings, embeddings)
-
-
-@torch.no_grad()
-def _in_eval(module: nn.Module, numbers: Any) -> Any:
-    was_training = module.training
-    try:
-        return module.eval()(numbers)
-    finally:
-        module.train(was_training)
+        return self.embeddings(embeddings)
 
 
 def starting_scale(tensor: Tensor) -> float:

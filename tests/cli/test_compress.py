@@ -27,15 +27,20 @@ def run(tmp_path_factory):
     return train(tiny_config("hnerv-boost-tiny", tmp_path_factory.mktemp("first"))).folder
 
 
-def compressed(capsys):
+LAST_LINE = "compressed run: "
+
+
+def compressed(printed):
     """Folder that the command printed last."""
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("compressed run: ")]
-    return Path(line.removeprefix("compressed run: "))
+    (line,) = [line for line in printed.splitlines() if line.startswith(LAST_LINE)]
+    return Path(line.removeprefix(LAST_LINE))
 
 
 def test_gives_a_run_that_opens(run, tmp_path, capsys):
     Compress(run, epochs=2, bits=3.0, output_dir=tmp_path, vis="tensorboard").main()
-    folder = compressed(capsys)
+    printed = capsys.readouterr().out
+    assert ", not the 3 aimed at: give more --epochs" in printed
+    folder = compressed(printed)
     assert folder.is_relative_to(tmp_path)
     config, pipeline = open_run(folder)
     settings = config.pipeline.model.compression
@@ -63,7 +68,7 @@ def test_goes_on_after_an_interruption(run, tmp_path, capsys, monkeypatch):
     (folder,) = tmp_path.glob("*/*/*")
     assert f"ns-ext video compress {folder}" in printed
     Compress(folder, vis="tensorboard").main()
-    assert compressed(capsys) == folder
+    assert compressed(capsys.readouterr().out) == folder
     assert (folder / "nerfstudio_models" / "step-000000011.ckpt").is_file()
 
 

@@ -7,16 +7,19 @@ sizes and checksum, so that they reach what lies behind the checksum.
 """
 
 import inspect
+import math
 import random
 import struct
 import sys
 import zlib
 from typing import Dict, Tuple, Union
 
+import numpy as np
+
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.fields import stored_field
 from nerfstudio_ext.fields.stored_field import Description, read_description
-from nerfstudio_ext.video.bitstream import coder, container, gaussian
+from nerfstudio_ext.video.bitstream import coder, container, gaussian, prediction
 
 _described: Dict[Tuple[str, int], Union[Description, str]] = {}
 
@@ -41,11 +44,12 @@ def read(data: bytes) -> int:
         raise InputError(description)
     sizes = [tensor.numel() for tensor in description.sketch.decoder_parameters().values()]
     shape = description.sketch.embedding_shape
-    frames = description.num_embedded
-    table = container.read_table(packed, len(sizes), frames)
+    frames, tensors = description.num_embedded, len(sizes)
+    table = container.read_table(packed, tensors, frames, shape[0] if shape else 0)
+    codes = coder.decode(packed.words, table.distributions, sizes + [math.prod(shape or (0,))] * frames)
     if shape is not None:
-        sizes += [shape[0] * shape[1] * shape[2]] * frames
-    return sum(len(part) for part in coder.decode(packed.words, table.distributions, sizes))
+        prediction.restore(np.stack(codes[tensors:]).reshape(frames, *shape), table.prediction)
+    return sum(len(part) for part in codes)
 
 
 def one_case(data: bytes) -> None:
@@ -96,7 +100,7 @@ def main() -> None:
     """Run the fuzzer with libFuzzer's arguments."""
     import atheris
 
-    for module in (container, coder, gaussian, stored_field):
+    for module in (container, coder, gaussian, prediction, stored_field):
         for value in vars(module).values():
             if inspect.isfunction(value) and value.__module__ == module.__name__:
                 atheris.instrument_func(value)

@@ -44,13 +44,61 @@ def test_each_tensor_is_quantised_by_itself(tensors, quantizer):
     assert float(stored.bits) == pytest.approx(bits, rel=1e-4)
 
 
-def test_embeddings_have_a_gaussian_per_frame(quantizer):
-    embeddings = torch.randn(3, 2, 4, 5) * torch.tensor([0.1, 1.0, 3.0]).view(3, 1, 1, 1) + 7
-    values, codes, bits = quantizer.stored_embeddings(embeddings)
+def test_embeddings_are_quantised_together(quantizer):
+    embeddings = torch.randn(3, 2, 4, 5) + 7
+    values, codes = quantizer.stored_embeddings(embeddings)
     scale, offset = quantizer.embeddings.log_scale.exp(), quantizer.embeddings.offset
     torch.testing.assert_close(values, (codes * scale + offset).detach())
     assert float((values - embeddings).abs().max()) <= 0.5001 * float(scale)
-    assert bits.shape == (3,) and float(bits[0]) < float(bits[1]) < float(bits[2])
+
+
+def drifting(share, frames=12):
+    """Embeddings of which each frame keeps a share of the one before, with the same spread whatever the share."""
+    pictures = [torch.randn(1, 2, 16, 16)]
+    for _ in range(frames - 1):
+        pictures.append(share * pictures[-1] + (1 - share**2) ** 0.5 * torch.randn(1, 2, 16, 16))
+    return torch.cat(pictures)
+
+
+def stored_bits(quantizer, tensors, embeddings):
+    whole = quantizer.stored_numbers(quantizer.stored_decoder(tensors), embeddings)
+    return whole.bits() - whole._replace(embeddings=None).bits()
+
+
+def test_embeddings_cost_what_is_new_in_them(tensors, quantizer):
+    costs = []
+    for share in (0.95, 0.0):
+        embeddings = drifting(share)
+        quantizer.embeddings.start(embeddings)
+        costs.append(stored_bits(quantizer, tensors, embeddings) / embeddings.numel())
+    # sqrt(1 - 0.95^2) of the spread is new: 1.68 bits less, in all frames but the first.
+    assert costs[1] - costs[0] == pytest.approx(11 / 12 * 1.68, abs=0.15)
+
+
+def test_training_expects_the_bits_of_the_file(tensors, quantizer):
+    embeddings = drifting(0.9)
+    quantizer.embeddings.start(embeddings)
+    expected = quantizer.embeddings.expected_bits(embeddings, torch.arange(len(embeddings)), embeddings)
+    assert float(expected.sum().detach()) == pytest.approx(stored_bits(quantizer, tensors, embeddings), rel=0.03)
+    assert (expected[0] > 1.1 * expected[1:]).all()
+
+
+def test_the_gradient_is_that_of_all_frames_together(quantizer, monkeypatch):
+    """Only noise is taken out: then the bits of one frame and of the next have the gradient of the bits of all."""
+    monkeypatch.setattr("nerfstudio_ext.video.quantization.noisy", lambda codes: codes)
+    table = drifting(0.9)
+    quantizer.embeddings.start(table)
+    places = torch.arange(len(table))
+    for k in (0, 5, 11):
+        own = table[k : k + 1].clone().requires_grad_()
+        quantizer.embeddings.expected_bits(own, torch.tensor([k]), table).sum().backward()
+        step = 0.05 * own.grad.sign()
+        up, down = (table.index_copy(0, torch.tensor([k]), table[k : k + 1] + sign * step) for sign in (1, -1))
+        change = sum(
+            sign * float(quantizer.embeddings.expected_bits(moved, places, moved).sum())
+            for sign, moved in ((1, up), (-1, down))
+        )
+        assert change == pytest.approx(2 * float((own.grad * step).sum()), rel=0.05)
 
 
 def test_training_is_noisy_and_storing_is_not(tensors, quantizer):

@@ -20,6 +20,8 @@ MOST_ZEROS = 0.999
 """Largest share of zeros that is written: in float16 the next ones would round to 1."""
 LEAST_SAVING = 64.0
 """Bits that a share of zeros must save in a segment to be written."""
+SMALLEST_SHARE = 1e-12
+"""Added to the share of every code; the sum then is positive."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def _moments(codes: Int[np.ndarray, "numbers"]) -> Tuple[float, float, float]:
         return whole
     apart = mean, std, min((share - at_zero) / (1 - at_zero), MOST_ZEROS)
     counts = np.bincount(codes - low, minlength=high - low + 1)
-    costs = [-float((counts * np.log2(_shares(low, high, *way) + 1e-12)).sum()) for way in (whole, apart)]
+    costs = [-float((counts * np.log2(_shares(low, high, *way) + SMALLEST_SHARE)).sum()) for way in (whole, apart)]
     return apart if costs[0] - costs[1] > LEAST_SAVING else whole
 
 
@@ -96,6 +98,18 @@ def _shares(low: int, high: int, mean: float, std: float, zeros: float) -> Float
         shares = shares * (1.0 - zeros)
         shares[-low] = shares[-low] + zeros
     return shares
+
+
+def ideal_bits(segments: Sequence[Int[np.ndarray, "numbers"]]) -> float:
+    """Bits of all segments under the distributions that fit them: what `encode` comes close to."""
+    bits, d = 0.0, fit(segments)
+    for index, codes in enumerate(segments):
+        low, high = int(d.low[index]), int(d.high[index])
+        if low < high:
+            shares = _shares(low, high, *(float(column[index]) for column in (d.mean, d.std, d.zeros))) + SMALLEST_SHARE
+            counts = np.bincount(codes.astype(np.int64) - low, minlength=high - low + 1)
+            bits -= float((counts * np.log2(shares / shares.sum())).sum())
+    return bits
 
 
 def encode(segments: Sequence[Int[np.ndarray, "numbers"]], distributions: Distributions) -> UInt32[np.ndarray, "words"]:
@@ -143,8 +157,8 @@ def _model(constriction: Any, distributions: Distributions, index: int) -> Any:
     d = distributions
     columns = (float(column[index]) for column in (d.mean, d.std, d.zeros))
     shares = _shares(int(d.low[index]), int(d.high[index]), *columns)
-    # Gives every level at least the smallest share that the coder knows; the tiny constant keeps the sum positive.
-    return constriction.stream.model.Categorical(shares + 1e-12, perfect=False)
+    # Gives every level at least the smallest share that the coder knows.
+    return constriction.stream.model.Categorical(shares + SMALLEST_SHARE, perfect=False)
 
 
 def _constriction() -> Any:

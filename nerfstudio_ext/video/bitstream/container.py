@@ -15,9 +15,9 @@ from jaxtyping import Float, UInt32
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.video.bitstream.coder import Distributions
+from nerfstudio_ext.video.bitstream.prediction import Prediction
 
-MAGIC, VERSIONS = b"BNRV", (1, 2)
-"""Version 2 adds a column to the table, the shares of zeros; it is written only where one of them is not 0."""
+MAGIC, VERSION = b"BNRV", 1
 MAX_HEADER_BYTES = 2**16
 """Most bytes of the header, inflated."""
 _START = struct.Struct("<4sHHIII")
@@ -28,8 +28,6 @@ _CRC = struct.Struct("<I")
 class Packed:
     """The parts of a file, apart but not yet read."""
 
-    version: int
-    """Version of the file."""
     header: Dict[str, Any]
     """The JSON header."""
     table: bytes
@@ -50,21 +48,22 @@ class Table:
     """Step between codes of the embeddings."""
     embedding_offset: float
     """Value of the embeddings' code 0."""
+    prediction: Prediction
+    """What is expected of the embeddings' channels; none where frames have no embeddings."""
     distributions: Distributions
-    """Of the decoder's tensors, then of the frames' embeddings."""
+    """Of the decoder's tensors, then of the differences between frames' embeddings."""
 
 
 def pack(header: Dict[str, Any], table: Table, words: UInt32[np.ndarray, "words"]) -> bytes:
     """The bytes of a file."""
     deflated_header = zlib.compress(json.dumps(header, sort_keys=True, allow_nan=False).encode(), 9)
-    d = table.distributions
-    embedding = np.array([table.embedding_scale, table.embedding_offset], "<f4")
-    columns = (table.scales.astype("<f4"), embedding, d.mean.astype("<f2"), d.std.astype("<f2"), d.low.astype("<i2"))
-    version = 2 if d.zeros.any() else 1
-    raw = b"".join(column.tobytes() for column in (*columns, d.high.astype("<i2")))
-    raw += d.zeros.astype("<f2").tobytes() if version == 2 else b""
+    d, p = table.distributions, table.prediction
+    embedding = np.array([table.embedding_scale, table.embedding_offset])
+    columns = (table.scales, embedding, p.centre, p.share, d.mean, d.std, d.low, d.high, d.zeros)
+    kinds = ("<f4", "<f4", "<i2", "u1", "<f2", "<f2", "<i2", "<i2", "<f2")
+    raw = b"".join(column.astype(kind).tobytes() for column, kind in zip(columns, kinds, strict=True))
     deflated_table = zlib.compress(raw, 9)
-    start = _START.pack(MAGIC, version, 0, len(deflated_header), len(deflated_table), len(words))
+    start = _START.pack(MAGIC, VERSION, 0, len(deflated_header), len(deflated_table), len(words))
     body = start + deflated_header + deflated_table + words.astype("<u4").tobytes()
     return body + _CRC.pack(zlib.crc32(body))
 
@@ -78,8 +77,8 @@ def unpack(data: bytes) -> Packed:
     if len(data) < _START.size + _CRC.size or data[:4] != MAGIC:
         raise InputError("it does not start as a .bnrv file does")
     _, version, reserved, header_size, table_size, num_words = _START.unpack_from(data)
-    if version not in VERSIONS or reserved != 0:
-        raise InputError(f"it is of version {version}, and this package reads versions {VERSIONS[0]} to {VERSIONS[-1]}")
+    if version != VERSION or reserved != 0:
+        raise InputError(f"it is of version {version}, and this package reads version {VERSION}")
     expected = _START.size + header_size + table_size + 4 * num_words + _CRC.size
     if expected != len(data):
         raise InputError(f"it is {len(data)} bytes long instead of {expected}: cut short or joined with something")
@@ -89,38 +88,39 @@ def unpack(data: bytes) -> Packed:
     words_start = table_start + table_size
     header = _read_header(data[_START.size : table_start])
     words = np.frombuffer(data, "<u4", num_words, words_start).astype(np.uint32)
-    return Packed(version, header, data[table_start:words_start], words, len(data))
+    return Packed(header, data[table_start:words_start], words, len(data))
 
 
-def read_table(packed: Packed, num_tensors: int, num_frames: int) -> Table:
+def read_table(packed: Packed, num_tensors: int, num_frames: int, num_channels: int) -> Table:
     """The table of a network whose number of tensors is known.
 
     Args:
         packed: The file.
         num_tensors: Tensors of the decoder.
         num_frames: Frames with embeddings; 0 where frames have none.
+        num_channels: Channels of the embeddings; 0 likewise.
 
     Raises:
         InputError: The table is of another size or holds impossible values.
     """
     segments = num_tensors + num_frames
-    kinds = ("<f2", "<f2", "<i2", "<i2", "<f2")[: 4 if packed.version == 1 else 5]
-    size = 4 * num_tensors + 8 + 2 * len(kinds) * segments
-    raw = _inflate(packed.table, size, "table")
-    if len(raw) != size:
-        raise InputError(f"its table has {len(raw)} bytes, and its network needs {size}")
-    scales = np.frombuffer(raw, "<f4", num_tensors).astype(np.float32)
-    embedding = np.frombuffer(raw, "<f4", 2, 4 * num_tensors)
-    columns = [
-        np.frombuffer(raw, kind, segments, 4 * num_tensors + 8 + 2 * segments * k) for k, kind in enumerate(kinds)
-    ]
+    kinds = {"scales": ("<f4", num_tensors), "embedding": ("<f4", 2), "centre": ("<i2", num_channels),
+             "share": ("u1", num_channels), "mean": ("<f2", segments), "std": ("<f2", segments),
+             "low": ("<i2", segments), "high": ("<i2", segments), "zeros": ("<f2", segments)}  # fmt: skip
+    layout = np.dtype([(name, kind, (length,)) for name, (kind, length) in kinds.items()])
+    raw = _inflate(packed.table, layout.itemsize, "table")
+    if len(raw) != layout.itemsize:
+        raise InputError(f"its table has {len(raw)} bytes, and its network needs {layout.itemsize}")
+    record = np.frombuffer(raw, layout)[0]
+    columns = {name: np.array(record[name], np.dtype(kind).newbyteorder("=")) for name, (kind, _) in kinds.items()}
+    scales, embedding = columns.pop("scales"), columns.pop("embedding")
     if not (np.isfinite(scales).all() and (scales > 0).all() and np.isfinite(embedding).all()):
         raise InputError("a scale in its table is not a positive number")
-    mean, std, low, high = (column.astype(column.dtype.newbyteorder("=")) for column in columns[:4])
-    zeros = columns[4].astype(np.float16) if packed.version == 2 else np.zeros(segments, np.float16)
-    distributions = Distributions(mean, std, low, high, zeros)
+    prediction = Prediction(columns.pop("centre"), columns.pop("share"))
+    prediction.check()
+    distributions = Distributions(**columns)
     distributions.check()
-    return Table(scales, float(embedding[0]), float(embedding[1]), distributions)
+    return Table(scales, float(embedding[0]), float(embedding[1]), prediction, distributions)
 
 
 def _read_header(deflated: bytes) -> Dict[str, Any]:
