@@ -13,12 +13,12 @@ import torch
 
 from benchmarks._harness import Row, write_rows
 from nerfstudio_ext.cli.reconstruct import load_network
-from nerfstudio_ext.export.isosurface import largest_component, mesh_of_occupancy
 from nerfstudio_ext.fields.photo_surface import PhotoSurface
 from nerfstudio_ext.human.icon_layout import IconLayout
 from nerfstudio_ext.human.photo import SPAN, Photo
 from nerfstudio_ext.human.photo_camera import frame_pictures
-from nerfstudio_ext.procedural.person_scores import PersonScores, mean_scores, person_scores
+from nerfstudio_ext.surface.mesh import largest_component, mesh_of_occupancy
+from nerfstudio_ext.surface.person_scores import PersonScores, mean_scores, person_scores
 
 EASY = 50
 

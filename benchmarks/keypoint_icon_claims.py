@@ -28,12 +28,12 @@ from nerfstudio_ext.data.scans import gather_lesson
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import cache_dir
 from nerfstudio_ext.engine.weights import read_safetensors, write_safetensors
-from nerfstudio_ext.export.isosurface import largest_component, mesh_of_occupancy
 from nerfstudio_ext.fields.photo_surface import PhotoSurface
 from nerfstudio_ext.human.photo import Lesson, Sides
 from nerfstudio_ext.procedural.people import PeopleOptions, ProceduralPeople
-from nerfstudio_ext.procedural.person_scores import person_scores
 from nerfstudio_ext.procedural.scans import ProceduralScans, ScanOptions
+from nerfstudio_ext.surface.mesh import largest_component, mesh_of_occupancy
+from nerfstudio_ext.surface.person_scores import person_scores
 
 POSES = {"easy": 0.4, "hard": 1.5}
 """Factors on the angles of the joints; training sees 1."""

@@ -18,12 +18,12 @@ import torch
 
 from benchmarks._harness import Row, interleaved_seconds, timed, write_rows
 from nerfstudio_ext.cli.reconstruct import load_network
-from nerfstudio_ext.export.isosurface import Mesh, largest_component, mesh_of_occupancy
 from nerfstudio_ext.fields.photo_surface import COARSE, PhotoSurface
 from nerfstudio_ext.human.keypoint_encoding import encode_points
 from nerfstudio_ext.human.photo import Photo
 from nerfstudio_ext.procedural.people import PeopleOptions, ProceduralPeople
-from nerfstudio_ext.procedural.person_scores import PersonScores, person_scores
+from nerfstudio_ext.surface.mesh import Mesh, largest_component, mesh_of_occupancy
+from nerfstudio_ext.surface.person_scores import PersonScores, person_scores
 
 TRAIN = 80
 """People of the preset; the test people's numbers begin there."""

@@ -49,11 +49,12 @@ class Reconstruct:
         from rich.progress import Progress
 
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.export.isosurface import FORMATS, Mesh, largest_component, mesh_of_occupancy, write_mesh
+        from nerfstudio_ext.export.isosurface import FORMATS, write_mesh
         from nerfstudio_ext.export.mesh_sheet import write_sheet, write_turntable
         from nerfstudio_ext.fields.photo_surface import PhotoSurface
         from nerfstudio_ext.human.single_photo import read_photo
         from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
+        from nerfstudio_ext.surface.mesh import Mesh, largest_component, mesh_of_occupancy
 
         if self.output.suffix.lower() not in FORMATS:
             raise InputError(f"{self.output.name} names no mesh format: end it with {', '.join(FORMATS)}.")

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from nerfstudio_ext.export.isosurface import Mesh
 from nerfstudio_ext.export.video import write_video
 from nerfstudio_ext.procedural.casting import MeshCaster
 from nerfstudio_ext.procedural.rigs import look_at_origin
+from nerfstudio_ext.surface.mesh import Mesh
 
 FIELD_OF_VIEW = math.radians(24)
 

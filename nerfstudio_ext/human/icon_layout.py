@@ -136,7 +136,7 @@ class IconLayout:
                      if p.is_file()), None)  # fmt: skip
         if path is None:
             raise InputError(f"{self.folder}/scans has no {name}.obj.")
-        mesh = trimesh.load(path, force="mesh", process=False, skip_materials=True)
+        mesh = trimesh.load_mesh(path, process=False, skip_materials=True)
         vertices = torch.from_numpy(np.asarray(mesh.vertices, dtype=np.float32)) * self._metres @ UP.T
         return vertices, torch.from_numpy(np.asarray(mesh.faces)).long()
 

@@ -25,7 +25,6 @@ from torch.nn import Parameter
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.photo_controls import PhotoControls
-from nerfstudio_ext.export.isosurface import largest_component, mesh_of_occupancy
 from nerfstudio_ext.fields.keypoint_icon_field import KeypointIconField, KeypointIconFieldConfig
 from nerfstudio_ext.fields.photo_surface import PhotoSurface
 from nerfstudio_ext.human.keypoint_encoding import keypoint_box
@@ -33,7 +32,8 @@ from nerfstudio_ext.human.photo import Lesson, Photo
 from nerfstudio_ext.human.single_photo import read_photo
 from nerfstudio_ext.human.subject import SubjectStore
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
-from nerfstudio_ext.procedural.person_scores import PersonScores, mean_scores, person_scores
+from nerfstudio_ext.surface.mesh import largest_component, mesh_of_occupancy
+from nerfstudio_ext.surface.person_scores import PersonScores, mean_scores, person_scores
 
 KEPT = 4
 """People whose surface is kept between pictures."""

@@ -12,10 +12,10 @@ from nerfstudio.cameras.rays import RayBundle
 from PIL import Image
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.export.isosurface import mesh_of_occupancy
 from nerfstudio_ext.human.photo import Lesson, Photo, Sides
 from nerfstudio_ext.human.photo_camera import PhotoCamera
 from nerfstudio_ext.models.keypoint_icon import KeypointIconModel, KeypointIconModelConfig
+from nerfstudio_ext.surface.mesh import mesh_of_occupancy
 from tests.fields.test_keypoint_icon_field import SMALL
 from tests.human.toy_person import ToyStore, toy_outputs
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from nerfstudio_ext.procedural.person_scores import mean_scores, person_scores
+from nerfstudio_ext.surface.person_scores import mean_scores, person_scores
 
 pytestmark = pytest.mark.extra("embreex")
 
