@@ -225,7 +225,7 @@ def main() -> None:
             first = runs[variant][str(seed)]["noise 0 cm"]
             print(key, {pose: round(x.get("chamfer_cm", float("nan")), 2) for pose, x in first.items()}, flush=True)
     rows = [row for claim in options.claims for row in ROWS[claim](runs, f"{options.steps} steps")]
-    print(write_rows("keypoint_icon_claims", rows))
+    print(write_rows("keypoint_icon_claims", rows) if rows else "no run is kept: leave --rows-only out")
 
 
 QUIET = "noise 0 cm"
