@@ -18,8 +18,9 @@ import torch
 
 from benchmarks._harness import ROOT, Row, cached, kept, write_rows
 from method_configs import coco_inr as presets
-from nerfstudio_ext.export.isosurface import extract_mesh, largest_component
+from nerfstudio_ext.export.isosurface import extract_mesh
 from nerfstudio_ext.procedural.objects import get_object
+from nerfstudio_ext.surface.mesh import largest_component
 from nerfstudio_ext.surface.metrics import compare_surfaces, sample_mesh
 
 VARIANTS = {

@@ -33,8 +33,9 @@ class ExportMesh:
 
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.runs import open_run
-        from nerfstudio_ext.export.isosurface import extract_mesh, largest_component, write_mesh
+        from nerfstudio_ext.export.isosurface import extract_mesh, write_mesh
         from nerfstudio_ext.export.scene_mesh import colour_mesh, surface_values, to_source_units
+        from nerfstudio_ext.surface.mesh import largest_component
 
         if self.resolution < 8 or self.half_side <= 0:
             raise InputError(f"A mesh needs --resolution of 8 at least and a positive --half-side, not "

@@ -37,6 +37,7 @@ COMMANDS: Dict[str, str] = {
     "human snapshot": "nerfstudio_ext.cli.human_video:Snapshot",
     "human walk": "nerfstudio_ext.cli.human:Walk",
     "keypoints condition": "nerfstudio_ext.cli.condition:Condition",
+    "keypoints from-fit": "nerfstudio_ext.cli.fitted_photos:FromFit",
     "keypoints icon-weights": "nerfstudio_ext.cli.reconstruct:IconWeights",
     "keypoints orbit": "nerfstudio_ext.cli.photos:Orbit",
     "keypoints photos": "nerfstudio_ext.cli.photos:Photos",

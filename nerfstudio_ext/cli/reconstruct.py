@@ -1,5 +1,6 @@
 """`ns-ext keypoints reconstruct`: a mesh of the person in one photograph."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional, Tuple
@@ -22,7 +23,7 @@ class Reconstruct:
     photo: Annotated[Path, tyro.conf.Positional]
     """Picture of one whole person."""
     output: Annotated[Path, tyro.conf.Positional]
-    """Mesh to write (.obj, .ply or .glb), metres, +z up; the sheet is written beside it."""
+    """Mesh to write (.obj, .ply or .glb), metres, +z up; sheet and film are written beside it."""
     keypoints: Path
     """JSON with the 24 keypoints of the body set."""
     mask: Optional[Path] = None
@@ -35,6 +36,8 @@ class Reconstruct:
     """Keep the largest connected part only."""
     sheet: bool = True
     """Write OUTPUT_sheet.png; needs the extra human."""
+    turntable: bool = True
+    """Write OUTPUT_turntable.mp4, one turn around the mesh; needs the extra human."""
 
     def main(self) -> None:
         import math
@@ -46,15 +49,16 @@ class Reconstruct:
         from rich.progress import Progress
 
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.export.isosurface import FORMATS, Mesh, largest_component, mesh_of_occupancy, write_mesh
-        from nerfstudio_ext.export.mesh_sheet import write_sheet
+        from nerfstudio_ext.export.isosurface import FORMATS, write_mesh
+        from nerfstudio_ext.export.mesh_sheet import write_sheet, write_turntable
         from nerfstudio_ext.fields.photo_surface import PhotoSurface
         from nerfstudio_ext.human.single_photo import read_photo
         from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
+        from nerfstudio_ext.surface.mesh import Mesh, largest_component, mesh_of_occupancy
 
         if self.output.suffix.lower() not in FORMATS:
             raise InputError(f"{self.output.name} names no mesh format: end it with {', '.join(FORMATS)}.")
-        start = time.perf_counter()
+        begin = time.perf_counter()
         config, field = load_network(self.run)
         photo = read_photo(self.photo, self.keypoints, self.mask, tuple(BODY_KEYPOINTS), config.photo_size)
         levels = {65: 1, 129: 2, 257: 3}[self.resolution]
@@ -70,7 +74,7 @@ class Reconstruct:
         colours = torch.cat([surface.colours(part) for part in torch.from_numpy(mesh.verts).split(65536)])
         mesh = Mesh(mesh.verts, mesh.faces, (colours.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
         write_mesh(mesh, self.output)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - begin
         extent = np.ptp(mesh.verts, axis=0)
         CONSOLE.print(
             f"{len(mesh.verts):,} vertices and {len(mesh.faces):,} faces ({whole - len(mesh.faces):,} faces of loose "
@@ -79,11 +83,18 @@ class Reconstruct:
             soft_wrap=True,
             highlight=False,
         )
+        ahead = photo.camera.world_to_camera[0, 2, :3]
+        start = math.atan2(-float(ahead[1]), -float(ahead[0]))
         if self.sheet:
             path = self.output.with_name(f"{self.output.stem}_sheet.png")
-            ahead = photo.camera.world_to_camera[0, 2, :3]
-            write_sheet(mesh, path, math.atan2(-float(ahead[1]), -float(ahead[0])))
+            write_sheet(mesh, path, start)
             CONSOLE.print(f"seen from all around: {path}", soft_wrap=True, highlight=False)
+        if self.turntable:
+            path = self.output.with_name(f"{self.output.stem}_turntable.mp4")
+            with Progress(console=CONSOLE, transient=True) as progress:
+                task = progress.add_task("Turning", total=1.0)
+                write_turntable(mesh, path, start, lambda done: progress.update(task, completed=done))
+            CONSOLE.print(f"one turn around it: {path}", soft_wrap=True, highlight=False)
 
 
 @dataclass
@@ -98,13 +109,17 @@ class IconWeights:
     """How the run was made, kept in the file's header."""
 
     def main(self) -> None:
+        import json
+
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.weights import write_safetensors
 
         if self.output.suffix != ".safetensors":
             raise InputError(f"Weights are written as .safetensors, so {self.output.name} needs that ending.")
-        weights = _trained(self.run)[1]
-        write_safetensors(weights, self.output, {"method": "keypoint-icon-tiny", "note": self.note})
+        config, weights = _trained(self.run)
+        settings = {key: value for key, value in vars(config.field).items() if key != "_target"}
+        metadata = {"method": "keypoint-icon-tiny", "note": self.note, "field": json.dumps(settings)}
+        write_safetensors(weights, self.output, metadata)
         count = sum(value.numel() for value in weights.values())
         print(f"{count:,} numbers, {self.output.stat().st_size / 1e6:.2f} MB: {self.output}")
 
@@ -143,7 +158,10 @@ def _trained(run: Path) -> Tuple["KeypointIconModelConfig", dict]:
 
 
 def _default() -> Tuple["KeypointIconModelConfig", dict]:
-    """Model and weights of the small network that comes with the suite."""
+    """Model and weights of the small network that comes with the suite; the file's header says how it is built."""
+    import copy
+    import json
+
     from nerfstudio.configs.method_configs import all_methods
 
     from nerfstudio_ext.engine.errors import InputError
@@ -154,4 +172,9 @@ def _default() -> Tuple["KeypointIconModelConfig", dict]:
         raise InputError(
             "No trained network comes with this copy: train keypoint-icon-tiny and name its folder: --run."
         )
-    return all_methods["keypoint-icon-tiny"].pipeline.model, read_safetensors(DEFAULT_WEIGHTS)[0]
+    weights, metadata = read_safetensors(DEFAULT_WEIGHTS)
+    config = copy.deepcopy(all_methods["keypoint-icon-tiny"].pipeline.model)
+    # The first file that was shipped says nothing about its network, which had one frequency.
+    settings = json.loads(metadata.get("field", '{"octaves": 1}'))
+    config.field = dataclasses.replace(config.field, **settings)
+    return config, weights

@@ -1,7 +1,9 @@
 """Lessons for networks that reconstruct surfaces: photographs of several drawn people a step, and labelled points."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Sequence, Tuple, Type, Union
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict, Optional, Sequence, Tuple, Type, Union
 
 import torch
 from nerfstudio.cameras.rays import RayBundle
@@ -9,9 +11,12 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from nerfstudio_ext.data.people import PeopleDataManager, PeopleDataManagerConfig
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_surface import BodySurface
+from nerfstudio_ext.human.icon_layout import IconLayout, Source
 from nerfstudio_ext.human.photo import Lesson, Photo, Sides
 from nerfstudio_ext.human.photo_camera import PhotoCamera
 from nerfstudio_ext.procedural.people import ProceduralPeople
+from nerfstudio_ext.procedural.scanned import ScannedPeople
 from nerfstudio_ext.procedural.scans import ProceduralScans, Scan, ScanOptions
 
 
@@ -32,6 +37,13 @@ class ScanDataManagerConfig(PeopleDataManagerConfig):
     """Labelled points drawn for each person."""
     keypoint_noise: float = 0.02
     """Standard deviation by which keypoints are moved in training, metres; detectors err, too."""
+    scans: Optional[Path] = None
+    """Prepared folder of scanned people to train on (`thuman2/`, beside `thuman2_36views/`) instead of drawn ones, who
+    are still those that are tested and shown."""
+    scans_source: Source = "thuman2"
+    """Whose scans they are."""
+    bodies: bool = False
+    """Bring people without clothes, too, for networks that read ICON's features or visibility of them."""
 
 
 class ScanDataManager(PeopleDataManager):
@@ -49,6 +61,15 @@ class ScanDataManager(PeopleDataManager):
         config = self.config
         options = ScanOptions(config.photos_per_person, config.photo_size, config.points_per_person)
         self._scans = ProceduralScans(store, options)
+        self._body = lru_cache(None)(store.body)
+        self._scanned = None
+        if config.scans is not None:
+            layout = IconLayout(config.scans.expanduser(), config.scans_source)
+            if config.bodies:
+                raise InputError("Scanned people have no body without clothes: leave --bodies or --scans out.")
+            self._scanned = ScannedPeople(layout, config.photo_size, config.points_per_person)
+            CONSOLE.print(f"{len(layout)} scanned people to train on.")
+            return
         CONSOLE.print(
             f"People are drawn when they are first needed: {store.train} to train on, {options.views} photos each."
         )
@@ -57,6 +78,12 @@ class ScanDataManager(PeopleDataManager):
         if self.test_mode != "val":
             return super().next_train(step)
         self.train_count += 1
+        if self._scanned is not None:
+            count = min(self.config.photos_per_step, len(self._scanned))
+            chosen = torch.randperm(len(self._scanned))[:count].tolist()
+            noise, points = self.config.keypoint_noise, self.config.points_per_photo
+            lesson = gather_lesson([self._scanned[k] for k in chosen], points, noise).to(torch.device(self.device))
+            return lesson, {"lesson": lesson}
         return self._lesson(range(self._scans.people.train), self.config.keypoint_noise)
 
     def next_eval(self, step: int) -> Tuple[Lesson, Dict]:
@@ -68,18 +95,22 @@ class ScanDataManager(PeopleDataManager):
     def _lesson(self, people: Sequence[int], noise: float) -> Tuple[Lesson, Dict]:
         count = min(self.config.photos_per_step, len(people))
         chosen = [people[k] for k in torch.randperm(len(people))[:count].tolist()]
-        lesson = gather_lesson([self._scans[k] for k in chosen], self.config.points_per_photo, noise)
+        bodies = tuple(self._body(k) for k in chosen) if self.config.bodies else None
+        lesson = gather_lesson([self._scans[k] for k in chosen], self.config.points_per_photo, noise, bodies)
         lesson = lesson.to(torch.device(self.device))
         return lesson, {"lesson": lesson}
 
 
-def gather_lesson(scans: Sequence[Scan], points: int, noise: float) -> Lesson:
+def gather_lesson(
+    scans: Sequence[Scan], points: int, noise: float, bodies: Optional[Tuple[BodySurface, ...]] = None
+) -> Lesson:
     """One random photograph and random points of each person.
 
     Args:
         scans: Of the people.
         points: For each person.
         noise: Standard deviation by which keypoints are moved, metres.
+        bodies: The same people without clothes.
     """
     views = [int(torch.randint(len(scan.rgb), ())) for scan in scans]
     pictures = {
@@ -92,7 +123,7 @@ def gather_lesson(scans: Sequence[Scan], points: int, noise: float) -> Lesson:
     camera = PhotoCamera(*(torch.cat(parts) for parts in zip(*(camera.tensors() for camera in cameras))))
     chosen = [balanced(scan.inside, points) for scan in scans]
     return Lesson(
-        photo=Photo(pictures["rgb"] / 255, mask, camera, keypoints + noise * torch.randn_like(keypoints)),
+        photo=Photo(pictures["rgb"] / 255, mask, camera, keypoints + noise * torch.randn_like(keypoints), bodies),
         sides=Sides(
             torch.nn.functional.normalize(pictures["normals"], dim=1),
             torch.nn.functional.normalize(pictures["back_normals"], dim=1),

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from nerfstudio_ext.export.isosurface import Mesh, extract_mesh, largest_component
+from nerfstudio_ext.export.isosurface import extract_mesh
 from nerfstudio_ext.export.scene_mesh import colour_mesh
+from nerfstudio_ext.surface.mesh import Mesh, largest_component
 
 MARGIN = 0.1
 """Metres around the vertices that are searched."""

@@ -5,16 +5,16 @@ filled with the centre's value; the rest is evaluated in full. The mesh is that 
 slope stays below `SLOPE`.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional, Tuple
+from typing import Callable, Tuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.surface.mesh import Mesh
 
 Values = Callable[[Float[Tensor, "n 3"]], Float[Tensor, "n"]]
 """A field: negative inside the object, world units of the trained frame."""
@@ -23,15 +23,6 @@ BLOCK = 8
 SLOPE = 1.5
 """Learned distances are not exact: a block is skipped only if this much slope could not bring the surface into it."""
 FORMATS = (".obj", ".ply", ".glb")
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """Triangles wound outwards; colours in 0 to 255 per vertex where they are known."""
-
-    verts: Float[np.ndarray, "verts 3"]
-    faces: Int[np.ndarray, "faces 3"]
-    colours: Optional[UInt8[np.ndarray, "verts 3"]] = None
 
 
 @torch.no_grad()
@@ -72,27 +63,6 @@ def extract_mesh(
     return Mesh((verts * (2 * half_side / (resolution - 1)) - half_side).astype(np.float32), faces), evaluated
 
 
-def mesh_of_occupancy(volume: Float[Tensor, "x y z"], box: Float[Tensor, "2 3"], level: float) -> Mesh:
-    """The surface around what is above a level on a lattice over a box, corners included; closed at its sides.
-
-    Raises:
-        InputError: Nothing is above the level; the message gives the highest value.
-    """
-    from skimage.measure import marching_cubes
-
-    highest = float(volume.max())
-    if highest <= level:
-        raise InputError(
-            f"There is no surface to export: the occupancy is nowhere above {highest:.3g}, and the surface is at "
-            f"{level:g}."
-        )
-    low, extent = (x.double().cpu().numpy() for x in (box[0], box[1] - box[0]))
-    # A layer of emptiness all around closes what reaches the sides of the box.
-    verts, faces, _, _ = marching_cubes(np.pad(level - volume.cpu().numpy(), 1, constant_values=level), 0.0)
-    steps = np.array(volume.shape) - 1
-    return Mesh(((verts - 1) / steps * extent + low).astype(np.float32), faces)
-
-
 def _fill(
     values: Values, resolution: int, half_side: float, device: torch.device, chunk: int, coarse: bool
 ) -> Tuple[Float[np.ndarray, "x y z"], int]:
@@ -130,22 +100,6 @@ def _fill(
     full = blocks.reshape(shape).permute(0, 3, 1, 4, 2, 5).reshape((count * BLOCK,) * 3)
     evaluated = len(coarse_grid) + len(near) * BLOCK**3
     return full[:resolution, :resolution, :resolution].numpy(), evaluated
-
-
-def largest_component(mesh: Mesh) -> Mesh:
-    """The connected part with most faces."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    a, b = mesh.faces[:, [0, 1]].T, mesh.faces[:, [1, 2]].T
-    rows, columns = np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
-    links = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(len(mesh.verts),) * 2)
-    labels = connected_components(links, directed=False)[1]
-    largest = np.bincount(labels[mesh.faces[:, 0]]).argmax()
-    keep = labels == largest
-    renumbered = np.cumsum(keep) - 1
-    faces = renumbered[mesh.faces[keep[mesh.faces[:, 0]]]]
-    return Mesh(mesh.verts[keep], faces, None if mesh.colours is None else mesh.colours[keep])
 
 
 def write_mesh(mesh: Mesh, path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nerfstudio_ext.export.isosurface import Mesh, write_mesh
+from nerfstudio_ext.export.isosurface import write_mesh
 from nerfstudio_ext.procedural.object_scene import ObjectScene
+from nerfstudio_ext.surface.mesh import Mesh
 
 
 def write_object_scene(scene: ObjectScene, folder: Path) -> None:

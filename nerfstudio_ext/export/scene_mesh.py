@@ -7,7 +7,8 @@ import torch
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
-from nerfstudio_ext.export.isosurface import Mesh, Values
+from nerfstudio_ext.export.isosurface import Values
+from nerfstudio_ext.surface.mesh import Mesh
 
 OFFSET = 0.02
 """How far before a vertex the ray that looks at it starts, in units of the normalised scene."""

@@ -11,6 +11,9 @@ from jaxtyping import Float
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor, nn
 
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human import body_surface
+from nerfstudio_ext.human.body_surface import BodySurface
 from nerfstudio_ext.human.keypoint_encoding import EncodingMode, encode_points, encoded_width
 from nerfstudio_ext.human.normal_nets import NormalEncoder, SideNet, keypoint_heat, unit_normals
 from nerfstudio_ext.human.photo import Photo, Sides
@@ -44,10 +47,12 @@ class KeypointIconFieldConfig(InstantiateConfig):
     """Channels of the features of each side."""
     raw_normals: bool = False
     """Show the points the normals of both sides and the mask as they are, too; small maps of features need it."""
-    visibility: Literal["both", "depth"] = "both"
-    """Sides that a point sees: both, or the near one in front of the keypoints around it and else the far one."""
-    encoding: EncodingMode = "rel_z_decay"
-    """Where a point is: relative to the keypoints (the method's), z (PIFu's depth alone), or another encoding."""
+    visibility: Literal["both", "depth", "mesh"] = "both"
+    """Sides that a point sees: both, or the near one in front of the keypoints around it (depth) or where the nearest
+    skin of the body is visible (mesh, as published) and else the far one."""
+    encoding: Literal[EncodingMode, "body"] = "rel_z_decay"
+    """Where a point is: relative to the keypoints (the method's), z (PIFu's depth alone), body (ICON's signed distance,
+    normal and part of a body without clothes), or another encoding."""
     octaves: int = 1
     """Frequencies of the encoding."""
     sigma: float = 0.2
@@ -85,7 +90,10 @@ class KeypointIconField(nn.Module):
             config.stem, config.hourglass_width, config.hourglass_depth, config.stacks, config.features
         )
         local = config.features * (2 if config.visibility == "both" else 1) + (7 if config.raw_normals else 0)
-        inputs = local + encoded_width(config.encoding, num_keypoints, config.octaves)
+        code = body_surface.WIDTH
+        if config.encoding != "body":
+            code = encoded_width(config.encoding, num_keypoints, config.octaves)
+        inputs = local + code
         a, b, c = config.widths
         self.layers = nn.ModuleList(
             [nn.Linear(inputs, a), nn.Linear(a, b), nn.Linear(b + inputs, c), nn.Linear(c + inputs, 1)]
@@ -124,14 +132,16 @@ class KeypointIconField(nn.Module):
         photo, config = encoded.photo, self.config
         local = photo.camera.local(points)
         places = photo.camera.project(local)
-        code = torch.stack([
-            encode_points(p, k, c[None], config.encoding, config.octaves, config.sigma)[0]
-            for p, k, c in zip(points, photo.keypoints, photo.camera.world_to_camera)
-        ])  # fmt: skip
+        code = self._code(photo, points)
         raw = []
         if config.raw_normals:
             raw = [_read(torch.cat([encoded.sides.normals, encoded.sides.back_normals, photo.mask], dim=1), places)]
-        near = self._in_front(photo, points, local) if config.visibility == "depth" else None
+        near = None
+        if config.visibility == "depth":
+            near = self._in_front(photo, points, local)
+        elif config.visibility == "mesh":
+            cameras = (photo.camera[torch.tensor([k])] for k in range(len(points)))
+            near = torch.stack([body.seen(p, c) for body, p, c in zip(_bodies(photo), points, cameras)])
         outputs = []
         for maps in encoded.maps if self.training else encoded.maps[-1:]:
             features = _read(maps, places)
@@ -146,6 +156,16 @@ class KeypointIconField(nn.Module):
             outputs.append(value[..., 0])
         return torch.stack(outputs)
 
+    def _code(self, photo: Photo, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch n width"]:
+        """Where points are."""
+        config, motions = self.config, photo.camera.world_to_camera
+        if config.encoding == "body":
+            return torch.stack([body.features(p, c) for body, p, c in zip(_bodies(photo), points, motions)])
+        return torch.stack([
+            encode_points(p, k, c[None], config.encoding, config.octaves, config.sigma)[0]
+            for p, k, c in zip(points, photo.keypoints, motions)
+        ])  # fmt: skip
+
     def _in_front(
         self, photo: Photo, points: Float[Tensor, "batch n 3"], local: Float[Tensor, "batch n 3"]
     ) -> Float[Tensor, "batch n"]:
@@ -155,6 +175,15 @@ class KeypointIconField(nn.Module):
         # The weights of the encoding, but adding up to 1, however far away the keypoints are.
         weights = torch.softmax(-squares / (2 * self.config.sigma**2), dim=-1)
         return local[..., 2] < (weights * depths[:, None]).sum(-1)
+
+
+def _bodies(photo: Photo) -> Tuple[BodySurface, ...]:
+    if photo.bodies is None:
+        raise InputError(
+            "This network reads a body without clothes (encoding body or visibility mesh), which only drawn people "
+            "bring, with --pipeline.datamanager.bodies True: train with keypoints instead for a photo of your own."
+        )
+    return photo.bodies
 
 
 def _read(maps: Float[Tensor, "batch channels h w"], places: Float[Tensor, "batch n 2"]) -> Float[Tensor, "batch n c"]:

@@ -1,11 +1,13 @@
 """A photograph of a person as networks read it, what its two sides look like, and lessons from people who are known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Optional, Tuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nerfstudio_ext.human.body_surface import BodySurface
 from nerfstudio_ext.human.photo_camera import PhotoCamera, frame_pictures, from_pinhole
 from nerfstudio_ext.human.subject import Subject
 
@@ -23,6 +25,8 @@ class Photo:
     camera: PhotoCamera
     keypoints: Float[Tensor, "batch k 3"]
     """World frame, metres."""
+    bodies: Optional[Tuple[BodySurface, ...]] = None
+    """Of each person, without clothes; only what ICON's body features and visibility are made from needs them."""
 
     @classmethod
     def of(cls, subject: Subject, view: int, size: int, device: torch.device) -> "Photo":
@@ -33,6 +37,18 @@ class Photo:
         camera = from_pinhole(subject.poses[view][None], subject.intrinsics[view][None], width, height)
         rgb, mask, camera = frame_pictures(rgb, mask, camera, size, SPAN)
         return cls(rgb.to(device), mask.to(device), camera.to(device), subject.keypoints[None].to(device))
+
+    def about(self, place: Float[Tensor, "3"]) -> "Photo":
+        """The same in a world whose origin is at a place of this one; without bodies."""
+        motion = self.camera.world_to_camera
+        shift = motion[..., 3] + motion[..., :3] @ place
+        camera = replace(self.camera, world_to_camera=torch.cat([motion[..., :3], shift[..., None]], dim=-1))
+        return Photo(self.rgb, self.mask, camera, self.keypoints - place)
+
+    def to(self, device: torch.device) -> "Photo":
+        """The photographs on a device."""
+        parts = (self.rgb.to(device), self.mask.to(device), self.camera.to(device), self.keypoints.to(device))
+        return Photo(*parts, self.bodies)
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ class Lesson:
         """The lesson on a device."""
         photo, sides = self.photo, self.sides
         return Lesson(
-            Photo(photo.rgb.to(device), photo.mask.to(device), photo.camera.to(device), photo.keypoints.to(device)),
+            photo.to(device),
             Sides(sides.normals.to(device), sides.back_normals.to(device), sides.back_rgb.to(device)),
             self.points.to(device),
             self.inside.to(device),

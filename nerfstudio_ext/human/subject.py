@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Optional, Sequence, Tuple
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
+
+from nerfstudio_ext.human.body_surface import BodySurface
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ class SubjectStore(ABC):
         Raises:
             InputError: They cannot be read or drawn.
         """
+
+    def mesh(self, index: int) -> Optional[Tuple[Float[Tensor, "vertices 3"], Int[Tensor, "faces 3"]]]:
+        """The true surface, where it is known."""
+        return None
+
+    def body(self, index: int) -> Optional[BodySurface]:
+        """The person without clothes, where it is known."""
+        return None
 
     def version(self, index: int) -> Tuple[Any, ...]:
         """Changes when a person's pictures do; drawn ones never change."""

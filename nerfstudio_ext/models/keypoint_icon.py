@@ -4,29 +4,36 @@ spatial encoding of KeypointNeRF, ECCV 2022, in place of the signed distance to 
 One network for all people. Training first teaches the networks that draw the near and the far side's normals, then,
 with these frozen, the encoder and the point network. What deviates: no body model takes part (keypoints show the side
 networks the pose, points see both sides or choose by depth), the sigmoid stays and the surface is at one half,
-keypoints are jittered, cameras have full or weak perspective, and the far side's colours are learned. Not here:
-body-mesh visibility, ICON's body features, cloth refinement, the released weights, THuman2 and CAPE.
+keypoints are jittered, cameras have full or weak perspective, and the far side's colours are learned. ICON's body
+features and visibility are modes for drawn people, whose body is known. Not here: cloth refinement, released weights.
 """
 
+import dataclasses
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Literal, Optional, Tuple, Type, Union
+from pathlib import Path
+from typing import Any, Dict, List, Literal, Optional, Set, Tuple, Type, Union
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.photo_controls import PhotoControls
 from nerfstudio_ext.fields.keypoint_icon_field import KeypointIconField, KeypointIconFieldConfig
 from nerfstudio_ext.fields.photo_surface import PhotoSurface
 from nerfstudio_ext.human.keypoint_encoding import keypoint_box
 from nerfstudio_ext.human.photo import Lesson, Photo
+from nerfstudio_ext.human.single_photo import read_photo
 from nerfstudio_ext.human.subject import SubjectStore
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
+from nerfstudio_ext.surface.mesh import largest_component, mesh_of_occupancy
+from nerfstudio_ext.surface.person_scores import PersonScores, mean_scores, person_scores
 
 KEPT = 4
 """People whose surface is kept between pictures."""
@@ -81,9 +88,37 @@ class KeypointIconModel(RayModel):
         self._store = store
         self.shown: Who = (metadata["shown"], int(metadata["sources"][metadata["shown"]][0]))
         self.field = self.config.field.setup(num_keypoints=len(store.keypoint_names))
+        names = [store.name(index) for index in range(len(store))]
+        self.photo_controls = PhotoControls(names, self.shown[0], self.show, self.load_photo)
         # Plain objects: surfaces belong to people and not to the network, the step to the trainer.
         self._surfaces: OrderedDict[tuple, PhotoSurface] = OrderedDict()
         self._step = 0
+        self._looked_at: Set[Who] = set()
+        self._loaded: Optional[Photo] = None
+        self._loads = 0
+
+    def show(self, subject: int) -> None:
+        """Choose the person of the run that cameras see which say nothing about it, as the viewer's."""
+        self.shown = (subject, int(self.kwargs["metadata"]["sources"][subject][0]))
+
+    def load_photo(self, photo: Path, keypoints: Path, mask: Optional[Path]) -> str:
+        """Let such cameras see the person in a photo, about the origin; what `ns-ext keypoints reconstruct` reads.
+
+        Returns:
+            What is shown.
+
+        Raises:
+            InputError: The files do not fit, or the network finds no surface; then nothing changes.
+        """
+        found = read_photo(photo, keypoints, mask, self._store.keypoint_names, self.config.photo_size)
+        found = found.about(keypoint_box(found.keypoints[0]).mean(0)).to(self.device)
+        before, self._loaded, self._loads = self._loaded, found, self._loads + 1
+        who: Who = (-1, self._loads)
+        if float(self.surface(who).volume.max()) <= self.config.iso_level:
+            self._loaded = before
+            raise InputError(f"The network finds no surface in {photo.name}: train it longer, or look at the mask.")
+        self.shown = who
+        return f"{photo.name}, {self.surface(who).evaluated:,} points evaluated"
 
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
         return {"sides": self.field.side_parameters(), "field": self.field.point_parameters()}
@@ -99,7 +134,9 @@ class KeypointIconModel(RayModel):
         runs along the unit ray, in metres."""
         if isinstance(ray_bundle, Lesson):
             return self._learn(ray_bundle)
-        surface = self.surface(self._who(ray_bundle))
+        who = self._who(ray_bundle)
+        self._looked_at.add(who)
+        surface = self.surface(who)
         found = surface.march(ray_bundle.origins, F.normalize(ray_bundle.directions, dim=-1))
         hit = found["hit"][:, None].float()
         return {
@@ -153,9 +190,11 @@ class KeypointIconModel(RayModel):
     def surface(self, who: Who) -> PhotoSurface:
         """A person's surface, kept until the weights or the pictures change or others are asked for."""
         weights = tuple(parameter._version for parameter in self.field.parameters())
-        key = (who, self._store.version(who[0]), str(self.device), weights)
+        loaded = who[0] < 0
+        key = (who, () if loaded else self._store.version(who[0]), str(self.device), weights)
         if key not in self._surfaces:
-            photo = Photo.of(self._store.subject(who[0]), who[1], self.config.photo_size, self.device)
+            photo = self._loaded if loaded else self._photo(who)
+            assert photo is not None
             with torch.no_grad():
                 encoded = self.field.encode(photo, self.field.sides(photo))
             self._surfaces[key] = PhotoSurface(self.field, encoded, self.config.lattice_levels, self.config.iso_level)
@@ -163,6 +202,14 @@ class KeypointIconModel(RayModel):
                 self._surfaces.popitem(last=False)
         self._surfaces.move_to_end(key)
         return self._surfaces[key]
+
+    def _photo(self, who: Who) -> Photo:
+        """The photograph that a person of the run is reconstructed from, and the naked body where it is read."""
+        photo = Photo.of(self._store.subject(who[0]), who[1], self.config.photo_size, self.device)
+        if self.config.field.encoding == "body" or self.config.field.visibility == "mesh":
+            body = self._store.body(who[0])
+            photo = dataclasses.replace(photo, bodies=None if body is None else (body,))
+        return photo
 
     def _who(self, ray_bundle: RayBundle) -> Who:
         metadata = ray_bundle.metadata
@@ -185,9 +232,31 @@ class KeypointIconModel(RayModel):
 
     def scene_span(self) -> float:
         """Diagonal of the shown person's box in metres: the depth error of a picture that shows no one."""
-        low, high = keypoint_box(self._store.subject(self.shown[0]).keypoints)
+        low, high = self.surface(self.shown).box
         return float((high - low).norm())
 
+    def prepare_eval(self) -> None:
+        """Forget who was looked at before this evaluation."""
+        self._looked_at.clear()
+
     def get_run_metrics(self) -> Dict[str, float]:
-        """Trainable numbers."""
-        return {"num_parameters": float(sum(p.numel() for p in self.field.parameters()))}
+        """Trainable numbers, and, where their true surface is known, how close the people of this evaluation come to it
+        (`PersonScores`, means); each of them is printed."""
+        metrics = {"num_parameters": float(sum(p.numel() for p in self.field.parameters()))}
+        found: List[PersonScores] = []
+        for who in sorted(self._looked_at):
+            truth = self._store.mesh(who[0]) if who[0] >= 0 else None
+            if truth is None:
+                continue
+            surface = self.surface(who)
+            if float(surface.volume.max()) <= self.config.iso_level:
+                CONSOLE.print(f"{self._store.name(who[0])}: no surface, which the means leave out")
+                continue
+            mesh = largest_component(mesh_of_occupancy(surface.volume, surface.box, self.config.iso_level))
+            found.append(person_scores(mesh.verts, mesh.faces, *(x.numpy() for x in truth)))
+            own = found[-1]
+            CONSOLE.print(
+                f"{self._store.name(who[0])} from photo {who[1]}: chamfer {own.chamfer_cm:.2f} cm, point to surface "
+                f"{own.p2s_cm:.2f} cm, normals {own.nc:.3f}"
+            )
+        return {**metrics, **(mean_scores(found) if found else {})}

@@ -1,7 +1,7 @@
 """Exact pictures of a mesh: one ray through each pixel centre, smooth normals, one light, black behind."""
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 import torch
@@ -45,7 +45,8 @@ class MeshCaster:
         vertices: World frame.
         faces: Triangles.
         colours: Of the vertices, in [0, 1].
-        light: Direction towards the light, world frame; what faces away from it keeps 0.55 of its colour.
+        light: Direction towards the light, world frame; what faces away from it keeps 0.55 of its colour. None: all
+            keeps its colour.
 
     Raises:
         InputError: The package embreex is missing.
@@ -56,7 +57,7 @@ class MeshCaster:
         vertices: Float[Tensor, "vertices 3"],
         faces: Int[Tensor, "faces 3"],
         colours: Float[Tensor, "vertices 3"],
-        light: Float[np.ndarray, "3"],
+        light: Optional[Float[np.ndarray, "3"]],
     ) -> None:
         try:
             import trimesh
@@ -67,7 +68,7 @@ class MeshCaster:
         self._mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
         self._rays = RayMeshIntersector(self._mesh)
         self._colours = colours.numpy()
-        self._light = light / np.linalg.norm(light)
+        self._light = None if light is None else light / np.linalg.norm(light)
 
     def view(self, pose: Float[Tensor, "3 4"], focal: float, size: int) -> CastView:
         """A square picture.
@@ -89,6 +90,10 @@ class MeshCaster:
             return values.unflatten(0, (size, size))
 
         return CastView(image(hits.rgb), image(hits.mask), image(hits.depth), image(hits.normals))
+
+    def first(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> "CastRays":
+        """What rays meet first; world frame, unit directions."""
+        return self._cast(origins.numpy().astype(np.float64), directions.numpy().astype(np.float64))
 
     def sides(
         self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"], wanted: Bool[Tensor, "n"]
@@ -145,8 +150,9 @@ class MeshCaster:
         of_corner = self._mesh.faces[triangle[hit]]
         normals = (self._mesh.vertex_normals[of_corner] * share).sum(1)
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-        shading = 0.55 + 0.45 * np.maximum(normals @ self._light, 0)
-        colours = ((self._colours[of_corner] * share).sum(1) * shading[:, None]).clip(0, 1)
+        colours = (self._colours[of_corner] * share).sum(1).clip(0, 1)
+        if self._light is not None:
+            colours = colours * (0.55 + 0.45 * np.maximum(normals @ self._light, 0))[:, None]
 
         def spread(values: np.ndarray) -> Tensor:
             full = np.zeros((len(hit), *values.shape[1:]), np.float32)

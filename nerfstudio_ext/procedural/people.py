@@ -18,6 +18,8 @@ from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import cache_dir
+from nerfstudio_ext.human.body_model import anny_body
+from nerfstudio_ext.human.body_surface import BodySurface
 from nerfstudio_ext.human.subject import Subject, SubjectStore
 from nerfstudio_ext.procedural.casting import MeshCaster
 from nerfstudio_ext.procedural.person import BODY_KEYPOINTS, Person, make_person
@@ -40,6 +42,8 @@ class PeopleOptions:
     cameras: int = 8
     size: int = 128
     seed: int = 0
+    pose_strength: float = 1.0
+    """Factor on the angles of all joints: below 1 people stand more quietly, above 1 poses are stronger."""
 
 
 class ProceduralPeople(SubjectStore):
@@ -63,7 +67,11 @@ class ProceduralPeople(SubjectStore):
                 f"{train} and {test} people, {options.cameras} cameras and {options.size} pixels."
             )
         self.options, self.train, self.test = options, train, test
-        key = hashlib.sha256(json.dumps([VERSION, asdict(options)]).encode()).hexdigest()[:16]
+        settings = asdict(options)
+        strength = settings.pop("pose_strength")
+        # Usual poses add nothing, so that people who were drawn before there were others are found again.
+        parts = [VERSION, settings] if strength == 1 else [VERSION, settings, strength]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
         self._folder = cache_dir() / "people" / key
         self._read = lru_cache(KEPT)(self._read_subject)
 
@@ -88,7 +96,14 @@ class ProceduralPeople(SubjectStore):
     def person(self, index: int) -> Tuple[Person, Float[np.ndarray, "3"]]:
         """A person and the direction towards its light, drawn anew."""
         random = self._rig(index)[1]
-        return make_person(random), np.array([*random.uniform(-1, 1, 2), random.uniform(0.3, 1)])
+        return make_person(random, self.options.pose_strength), np.array(
+            [*random.uniform(-1, 1, 2), random.uniform(0.3, 1)]
+        )
+
+    def body(self, index: int) -> BodySurface:
+        """The person without clothes and hair; parts are where the skin is on the average person at rest."""
+        person = self.person(index)[0]
+        return BodySurface(person.body, person.faces, body_parts())
 
     def _rig(self, index: int) -> Tuple[Float[Tensor, "views 3 4"], np.random.Generator]:
         """Poses of a person's cameras, and the generator from which the person itself is drawn."""
@@ -153,6 +168,14 @@ class ProceduralPeople(SubjectStore):
             depth=arrays["depth"],
             normals=torch.nn.functional.normalize(arrays["normals"].float(), dim=-1),
         )
+
+
+@lru_cache(1)
+def body_parts() -> Float[Tensor, "vertices 3"]:
+    """Where the vertices of drawn bodies are on the average person at rest, from -1 to 1 along the longest axis."""
+    rest = anny_body({}).rest_vertices
+    low, high = rest.amin(0), rest.amax(0)
+    return (2 * rest - low - high) / (high - low).max()
 
 
 def _focal(size: int) -> float:

@@ -68,8 +68,12 @@ class Person:
     """The same vertices without clothes and hair."""
 
 
-def make_person(random: np.random.Generator) -> Person:
+def make_person(random: np.random.Generator, pose_strength: float = 1.0) -> Person:
     """Draw everything about a person from a generator; the same state gives the same person.
+
+    Args:
+        random: Generator.
+        pose_strength: Factor on the angles of all joints; it changes nothing but the pose.
 
     Raises:
         InputError: The packages of the extra `human` are missing.
@@ -85,7 +89,8 @@ def make_person(random: np.random.Generator) -> Person:
         }
     )
     outfit = _Outfit(body, random)
-    rotations = body.rotations({name: torch.tensor([turn]).float() for name, turn in _pose(random).items()})
+    turns = {name: pose_strength * np.array(turn) for name, turn in _pose(random).items()}
+    rotations = body.rotations({name: torch.from_numpy(turn)[None].float() for name, turn in turns.items()})
     vertices = dataclasses.replace(body, rest_vertices=outfit.vertices).pose(rotations)[0]
     naked = body.pose(rotations)[0]
     joints = [body.joint_names.index(name) for name in BODY_KEYPOINTS.values()]

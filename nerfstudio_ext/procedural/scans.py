@@ -69,8 +69,10 @@ class ProceduralScans:
 
     def __init__(self, people: ProceduralPeople, options: ScanOptions) -> None:
         self.people, self.options = people, options
-        key = json.dumps([VERSION, SCAN_VERSION, people.options.seed, asdict(options)])
-        self._folder = cache_dir() / "scans" / hashlib.sha256(key.encode()).hexdigest()[:16]
+        parts = [VERSION, SCAN_VERSION, people.options.seed, asdict(options)]
+        # As for the people themselves, the usual poses add nothing.
+        parts += [] if people.options.pose_strength == 1 else [people.options.pose_strength]
+        self._folder = cache_dir() / "scans" / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
         self._read = lru_cache(KEPT)(self._read_scan)
 
     def __getitem__(self, index: int) -> Scan:

@@ -1,5 +1,6 @@
 """What methods that make a surface of one photograph do: through stock commands, and straight from a photo."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,14 +16,23 @@ from PIL import Image
 
 from nerfstudio_ext.cli.data import Person
 from nerfstudio_ext.cli.export import ExportMesh
+from nerfstudio_ext.cli.fitted_photos import FromFit
 from nerfstudio_ext.cli.reconstruct import IconWeights, Reconstruct
 from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.weights import read_safetensors
+from nerfstudio_ext.export.human_scene import write_human_scene
+from nerfstudio_ext.fields.keypoint_icon_field import KeypointIconFieldConfig
+from nerfstudio_ext.human.body_motion import write_body
+from nerfstudio_ext.human.single_photo import read_photo
+from nerfstudio_ext.human.zju_layout import read_layout, read_zju_body
+from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
+from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 from tests.contract.registered import PHOTO_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, Run
 from tests.contract.test_commands import pictures
 from tests.contract.test_reload import change_checkpoint
+from tests.export.test_video import decode
 
 TINY = [name for name in PHOTO_METHODS if name.endswith("-tiny")]
 POSE = [[0.0, 0.0, 1.0, 2.8], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
@@ -95,6 +105,8 @@ def test_a_photo_becomes_a_mesh_in_metres(solid: Path, run: Run, tmp_path: Path)
     shape = trimesh.load(mesh, force="mesh")
     height = np.ptp(shape.bounds[:, 2])
     assert 1.2 < height < 2.4 and shape.is_watertight
+    film = decode(tmp_path / "out" / "person_turntable.mp4")
+    assert film.shape == (48, 320, 640, 3) and np.abs(film[0].astype(float) - film[24]).mean() > 0.5
     sheet = np.asarray(Image.open(tmp_path / "out" / "person_sheet.png"))
     assert sheet.shape == (512, 8 * 256, 3) and sheet.std() > 10
 
@@ -106,7 +118,9 @@ def test_a_photo_becomes_a_mesh_in_metres(solid: Path, run: Run, tmp_path: Path)
     pixels = np.stack([local[:, 0] * scale + SIDE, -local[:, 1] * scale + SIDE, -local[:, 2] * scale], axis=1)
     loose = {"keypoint_names": found["keypoint_names"], "keypoints": pixels.tolist()}
     (tmp_path / "loose.json").write_text(json.dumps(loose))
-    Reconstruct(folder / "images/00.png", mesh, keypoints=tmp_path / "loose.json", sheet=False, **options).main()
+    Reconstruct(
+        folder / "images/00.png", mesh, keypoints=tmp_path / "loose.json", sheet=False, turntable=False, **options
+    ).main()
     assert abs(np.ptp(trimesh.load(mesh, force="mesh").bounds[:, 2]) - height) < 0.35
 
     change_checkpoint(solid.parent, lambda state: state["_model.field.layers.3.bias"].fill_(-60.0))
@@ -122,6 +136,10 @@ def test_weights_are_cut_out_whole(run: Run, opened, device: str, tmp_path: Path
     weights, metadata = read_safetensors(tmp_path / "weights.safetensors")
     own = opened(run.name, device).model.field.state_dict()
     assert set(weights) == set(own) and metadata["note"] == "two steps"
+    settings = json.loads(metadata["field"])
+    assert settings.keys() == {field.name for field in dataclasses.fields(KeypointIconFieldConfig)} - {"_target"}
+    rebuilt = KeypointIconFieldConfig(**settings).setup(num_keypoints=len(BODY_KEYPOINTS))
+    rebuilt.load_state_dict(weights)
     for key, value in weights.items():
         torch.testing.assert_close(value, own[key].cpu(), atol=1e-3, rtol=1e-3)
 
@@ -131,9 +149,31 @@ def test_the_network_that_comes_with_the_suite(tmp_path: Path) -> None:
     """Somebody whom it has never seen is about as tall as in truth, and as voluminous as people are."""
     folder, mesh = tmp_path / "photos", tmp_path / "person.ply"
     Person(folder, number=0, views="0,1", cameras=8, size=128).main()
-    options = dict(mask=folder / "masks/00.png", resolution=65, sheet=False)
+    options = dict(mask=folder / "masks/00.png", resolution=65, sheet=False, turntable=False)
     Reconstruct(folder / "images/00.png", mesh, keypoints=folder / "transforms.json", **options).main()
     points = np.array(json.loads((folder / "transforms.json").read_text())["keypoints3d"])
     shape = trimesh.load(mesh)
     assert 0 < np.ptp(shape.bounds[:, 2]) - np.ptp(points[:, 2]) < 0.4
     assert 0.03 < shape.volume < 0.2
+
+
+@pytest.mark.extra("anny")
+def test_photos_of_a_fitted_capture_bring_its_joints(tmp_path: Path) -> None:
+    """A drawn person in the layout of a capture, whose exact body stands for a fit."""
+    scene = human_scene(HumanSceneOptions(2, 3, 96, 30.0))
+    write_human_scene(scene, tmp_path / "capture")
+    layout = read_layout(tmp_path / "capture")
+    write_body(read_zju_body(layout, "auto", range(2)), tmp_path / "body.npz")
+    FromFit(tmp_path / "capture", tmp_path / "body.npz", tmp_path / "photos", frame=1).main()
+    names = tuple(BODY_KEYPOINTS)
+    for number in range(3):
+        photo = tmp_path / f"photos/images/{number:02d}.png"
+        found = read_photo(
+            photo, tmp_path / "photos/transforms.json", tmp_path / f"photos/masks/{number:02d}.png", names, 64
+        )
+        places = found.camera.project(found.camera.local(found.keypoints))
+        near = torch.nn.functional.max_pool2d(found.mask, 5, 1, 2)
+        seen = torch.nn.functional.grid_sample(near, places[:, None], align_corners=False)
+        assert float((seen > 0.5).float().mean()) > 0.9
+    with pytest.raises(InputError, match="share the frames 0 to 1"):
+        FromFit(tmp_path / "capture", tmp_path / "body.npz", tmp_path / "other", frame=2).main()

@@ -4,8 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+import trimesh
 
+from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.fields.keypoint_icon_field import KeypointIconField, KeypointIconFieldConfig
+from nerfstudio_ext.human.body_surface import BodySurface
 from nerfstudio_ext.human.photo import Photo
 from nerfstudio_ext.human.photo_camera import PhotoCamera
 
@@ -101,3 +104,23 @@ def test_depth_chooses_the_side_that_a_point_is_on():
     points = given.keypoints.mean(1)[:, None] + torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
     moved = (field.logits(encoded, points) - field.logits(behind, points))[0, 0].abs()
     assert float(moved[0]) == 0 and float(moved[1]) > 0
+
+
+@pytest.mark.parametrize("changes", [{"encoding": "body"}, {"visibility": "mesh"}])
+def test_bodies_are_read_or_asked_for(changes):
+    """Each person by its own body: the answers about the other one do not move when one body does."""
+    field, given = built(**changes).eval(), photo()
+    points = torch.rand(2, 40, 3) - 0.5
+    with pytest.raises(InputError, match="body without clothes"):
+        asked(field, given, points)
+    bodies = [ball_at(0.0), ball_at(0.0)]
+    moved = [bodies[0], ball_at(0.4)]
+    one, other = (asked(field, dataclasses.replace(given, bodies=tuple(b)), points)[0] for b in (bodies, moved))
+    torch.testing.assert_close(one[0], other[0])
+    assert not torch.allclose(one[1], other[1], atol=1e-5)
+
+
+def ball_at(place: float) -> BodySurface:
+    mesh = trimesh.creation.icosphere(3, 0.3)
+    vertices = torch.tensor(mesh.vertices).float() + place
+    return BodySurface(vertices, torch.tensor(mesh.faces), vertices)

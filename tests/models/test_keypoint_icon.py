@@ -1,14 +1,21 @@
 import dataclasses
+import json
 import math
+from pathlib import Path
+from typing import Dict
 
+import numpy as np
 import pytest
 import torch
+import trimesh
+from nerfstudio.cameras.rays import RayBundle
+from PIL import Image
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.export.isosurface import mesh_of_occupancy
 from nerfstudio_ext.human.photo import Lesson, Photo, Sides
 from nerfstudio_ext.human.photo_camera import PhotoCamera
 from nerfstudio_ext.models.keypoint_icon import KeypointIconModel, KeypointIconModelConfig
+from nerfstudio_ext.surface.mesh import mesh_of_occupancy
 from tests.fields.test_keypoint_icon_field import SMALL
 from tests.human.toy_person import ToyStore, toy_outputs
 
@@ -163,3 +170,69 @@ def test_without_people_the_dataparser_is_named():
     config = KeypointIconModelConfig(field=SMALL)
     with pytest.raises(InputError, match="procedural-people-data"):
         config.setup(scene_box=toy_outputs(ToyStore(), [0]).scene_box, num_train_data=1, metadata={}, device="cpu")
+
+
+def written_photo(folder: Path, shift: float) -> Dict[str, Path]:
+    """A photo of somebody far from the origin, taken from 3 m away, with its mask and keypoints."""
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:54, 16:48] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    Image.fromarray(np.stack([mask, mask // 2, mask // 4], axis=-1)).save(folder / "photo.png")
+    pose = [[1, 0, 0, shift], [0, 1, 0, shift], [0, 0, 1, 3 + shift], [0, 0, 0, 1]]
+    points = np.random.default_rng(0).uniform(-0.3, 0.3, (6, 3)) + shift
+    frame = {"file_path": "photo.png", "transform_matrix": pose, "fl_x": 100.0, "cx": 32.0, "cy": 32.0}
+    found = {"keypoint_names": list("abcdef"), "keypoints3d": points.tolist(), "frames": [frame]}
+    (folder / "transforms.json").write_text(json.dumps(found))
+    return {"photo": folder / "photo.png", "keypoints": folder / "transforms.json", "mask": folder / "mask.png"}
+
+
+def test_the_viewer_loads_a_photo_and_shows_it_about_the_origin(monkeypatch, tmp_path: Path):
+    model = make_model(lattice_levels=2).eval()
+    make_ball(monkeypatch, model)
+    controls, files = model.photo_controls, written_photo(tmp_path, shift=5.0)
+    controls._asked(controls.reconstruct)
+    assert "first" in controls.status.value and model.shown[0] == 2
+    for name, path in files.items():
+        getattr(controls, name).value = str(path)
+    controls._asked(controls.reconstruct)
+    assert controls.status.value.startswith("photo.png, ")
+    rays = RayBundle(
+        torch.tensor([[0.0, 0.0, 3.0]] * 2), torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]), torch.ones(2, 1)
+    )
+    outputs = model.get_outputs(rays)
+    assert outputs["accumulation"][:, 0].tolist() == [1, 0]
+    assert float(outputs["depth"][0]) == pytest.approx(3 - RADIUS, abs=0.02)
+    red, green, blue = outputs["rgb"][0].tolist()
+    assert red > 0.9 and green == pytest.approx(0.5, abs=0.03) and blue == pytest.approx(0.25, abs=0.03)
+    assert 1 < model.scene_span() < 3
+
+    controls.mask.value = str(tmp_path / "none.png")
+    controls._asked(controls.reconstruct)
+    assert "There is no" in controls.status.value and model.shown[0] < 0
+    monkeypatch.setattr(model.field, "logits", lambda encoded, points: torch.full((1, 1, points.shape[1]), -9.0))
+    controls.mask.value = str(files["mask"])
+    controls._asked(controls.reconstruct)
+    assert "no surface" in controls.status.value
+    controls.person.value = "toy_1"
+    controls._chosen(controls.person)
+    assert model.shown == (1, 0) and controls.status.value == "toy_1"
+
+
+@pytest.mark.extra("embreex")
+def test_people_whose_surface_is_known_are_scored_by_it(monkeypatch, capsys):
+    """A ball of half a metre where the truth is one of 48 cm, in a box of keypoints that holds both."""
+    model = make_model(lattice_levels=2).eval()
+    make_ball(monkeypatch, model)
+    wide = 0.3 * torch.tensor([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1.0], [0, 0, -1]])
+    subject = model._store.subject
+    monkeypatch.setattr(model._store, "subject", lambda k: dataclasses.replace(subject(k), keypoints=wide))
+    ball = trimesh.creation.icosphere(4, 0.48)
+    truth = (torch.tensor(ball.vertices).float(), torch.tensor(ball.faces))
+    monkeypatch.setattr(model._store, "mesh", lambda index: truth if index == 1 else None)
+    model.prepare_eval()
+    assert set(model.get_run_metrics()) == {"num_parameters"}
+    for cameras in (toy_outputs(model._store, [index]).cameras[:1] for index in (0, 1)):
+        model.get_outputs_for_camera(cameras)
+    found = model.get_run_metrics()
+    assert found["chamfer_cm"] == pytest.approx(2, abs=0.3) and found["p2s_cm"] == pytest.approx(2, abs=0.3)
+    assert "toy_1 from photo 0: chamfer" in capsys.readouterr().out.replace("\n", " ")

@@ -108,3 +108,24 @@ def test_cameras_need_no_drawing(monkeypatch, tmp_path):
 def test_no_people_is_refused(changes):
     with pytest.raises(InputError, match="one to train on"):
         ProceduralPeople(OPTIONS, **changes)
+
+
+@on_all
+def test_stronger_poses_are_other_pictures_of_the_same_people(people):
+    quiet, strong = (ProceduralPeople(PeopleOptions(3, 48, 0, strength), 2, 1) for strength in (0.0, 1.5))
+    usual = people.person(0)[0]
+    for store in (quiet, strong):
+        assert store._folder != people._folder
+        person = store.person(0)[0]
+        assert torch.equal(person.colours, usual.colours) and not torch.equal(person.keypoints, usual.keypoints)
+    rest = quiet.person(0)[0].keypoints
+    left, right = (rest[hand] - rest[0] for hand in (22, 23))
+    assert abs(float(left.norm() - right.norm())) < 0.02, "at rest both hands are as far from the pelvis"
+
+
+@on_all
+def test_bodies_are_inside_the_clothes(people):
+    vertices, _ = people.mesh(0)
+    found = people.body(0).features(vertices, torch.eye(3, 4))
+    assert float((found[:, 0] > -0.01).float().mean()) > 0.97 and float(found[:, 0].max()) > 0.01
+    assert float(found[:, 4:].abs().max()) <= 1.01
