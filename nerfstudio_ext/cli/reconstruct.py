@@ -174,7 +174,5 @@ def _default() -> Tuple["KeypointIconModelConfig", dict]:
         )
     weights, metadata = read_safetensors(DEFAULT_WEIGHTS)
     config = copy.deepcopy(all_methods["keypoint-icon-tiny"].pipeline.model)
-    # The first file that was shipped says nothing about its network, which had one frequency.
-    settings = json.loads(metadata.get("field", '{"octaves": 1}'))
-    config.field = dataclasses.replace(config.field, **settings)
+    config.field = dataclasses.replace(config.field, **json.loads(metadata["field"]))
     return config, weights
