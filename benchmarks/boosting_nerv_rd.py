@@ -28,7 +28,7 @@ SEED = 1
 def compressed(setting: Setting, size: int) -> Dict[str, Any]:
     """File of one size."""
     first = trained(setting, SEED, setting.first, budget=size)
-    model = trained(setting, SEED, setting.second, first.state_dict(), compress="difference", budget=size)
+    model = trained(setting, SEED, setting.second, first.state_dict(), compress=True, budget=size)
     return point(model)
 
 

@@ -228,13 +228,8 @@ class BoostingNeRVModel(ExtModel):
         stored = self.quantizer.decoder(self.field.decoder_parameters())
         bits = stored.bits
         if embeddings is not None:
-            assert self.embeddings is not None and self.quantizer.embeddings is not None
-            assert self.config.compression is not None
-            self.embeddings[indices] = embeddings.detach()
-            apart = 2 if self.interpolates else 1
-            # A copy, since a later step must not change what this one's gradient needs.
-            table = self.embeddings[::apart].clone() if self.config.compression.embedding_rate == "difference" else None
-            frame_bits = self.quantizer.embeddings.expected_bits(embeddings, indices // apart, table)
+            assert self.quantizer.embeddings is not None
+            frame_bits = self.quantizer.embeddings.expected_bits(embeddings)
             bits = bits + self._num_embedded * frame_bits.mean()
             embeddings, _ = self.quantizer.embeddings(embeddings)
         frames = functional_call(self.field, stored.weights, (indices, embeddings))

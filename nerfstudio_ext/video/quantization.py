@@ -9,7 +9,7 @@ embeddings' scale starts from all frames instead of the first.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -31,14 +31,11 @@ class CompressionConfig:
     """Second training stage, which makes the stored numbers cheap to code."""
 
     bits: float = 4.0
-    """Bits per stored number (decoder and embeddings) above which the rate counts as a loss."""
+    """Bits per stored number (decoder and embeddings), as training counts them, above which the rate is a loss."""
     rate_loss_mult: float = 0.05
     """Weight of the rate, in bits of the whole video per pixel of one frame."""
     start_run: Optional[Path] = None
     """Run whose last weights the stage started from."""
-    embedding_rate: Literal["difference", "frame"] = "difference"
-    """What training counts as the cost of a frame's embedding: its difference from the frame before, as files store it,
-    or the embedding itself, as in the paper."""
 
 
 class Quantized(NamedTuple):
@@ -102,11 +99,7 @@ class DecoderQuantizer(nn.Module):
 
 
 class EmbeddingQuantizer(nn.Module):
-    """One learned scale and offset for the embeddings of all frames.
-
-    Beyond the paper, where the codes of a frame have a Gaussian of their own: their differences from what the frame
-    before lets expect have it.
-    """
+    """One learned scale and offset for the embeddings of all frames."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,39 +120,12 @@ class EmbeddingQuantizer(nn.Module):
         rounded = round_straight_through(self._codes(embeddings))
         return rounded * self.log_scale.exp() + self.offset, rounded.detach()
 
-    def expected_bits(
-        self, embeddings: Embeddings, places: Int[Tensor, "frames"], table: Optional[Embeddings]
-    ) -> Float[Tensor, "frames"]:
-        """What frames cost in training, with noise in place of rounding.
-
-        Args:
-            embeddings: Embeddings of some frames.
-            places: Where these stand in the table.
-            table: Embeddings of all frames, as they were when last seen; none to count every frame by itself.
-
-        Returns:
-            Bits of each frame after the one before it. Their gradient is that of the bits of the next frame, too.
-        """
-        if table is None:
-            return _frame_bits(self._codes(embeddings))
-        codes = self._codes(table)
-        expected = expectation(codes.detach())
-        centre, share = (
-            torch.from_numpy(values).to(codes)[:, None, None] for values in (expected.centre, expected.share / WHOLE)
-        )
-        own, around = self._codes(embeddings) - centre, codes - centre
-        has_before, has_after = (places > 0)[:, None, None, None], places + 1 < len(table)
-        before, after = (around[place.clamp(0, len(table) - 1)] for place in (places - 1, places + 1))
-        bits = _frame_bits(own - share * before * has_before)
-        later = _frame_bits(after - share * own) * has_after
-        return bits + (later - later.detach())
-
-
-def _frame_bits(codes: Embeddings) -> Float[Tensor, "frames"]:
-    """Bits of noisy codes, each frame's under the Gaussian that fits it."""
-    codes = codes.flatten(1)
-    variance, mean = torch.var_mean(codes, dim=1, correction=0, keepdim=True)
-    return gaussian_bits(noisy(codes), mean, variance.clamp_min(SMALLEST_STD**2).sqrt()).sum(dim=1)
+    def expected_bits(self, embeddings: Embeddings) -> Float[Tensor, "frames"]:
+        """Bits of frames in training, with noise in place of rounding, each under the Gaussian that fits it (the
+        paper's). Files take fewer, since they store differences from the frame before."""
+        codes = self._codes(embeddings).flatten(1)
+        variance, mean = torch.var_mean(codes, dim=1, correction=0, keepdim=True)
+        return gaussian_bits(noisy(codes), mean, variance.clamp_min(SMALLEST_STD**2).sqrt()).sum(dim=1)
 
 
 @torch.no_grad()
