@@ -18,8 +18,8 @@ from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.export.anchors import CRFS, RatePoint, bd_rate, classical_point
 from nerfstudio_ext.video.frames import ClipOptions, open_clip
 
-SIZES = (50_000, 100_000, 200_000, 300_000)
-"""Stored numbers."""
+SIZES = (140_000, 200_000, 300_000, 450_000)
+"""Stored numbers; embeddings of 32 frames alone are 73,728."""
 COARSE = (45, 48, 51)
 """Qualities of the anchors below those of the card's protocol: small networks trained briefly end there."""
 SEED = 1
