@@ -126,16 +126,15 @@ class ZjuMocapDataParser(DataParser):
 
 def _cameras(scene: CapturedScene, motion: BodyMotion, views: List[Tuple[int, int]]) -> Cameras:
     chosen = [scene.cameras[camera] for _, camera in views]
-    calibrations = torch.stack([torch.from_numpy(camera.calibration).float() for camera in chosen])
+    fx, fy, cx, cy = torch.stack([torch.from_numpy(camera.intrinsics()).float() for camera in chosen]).split(1, 1)
     sizes = torch.tensor([scene.sizes[camera] for _, camera in views])
     last = max(len(motion.vertices) - 1, 1)
     return Cameras(
         camera_to_worlds=torch.stack([torch.from_numpy(camera.pose()).float() for camera in chosen]),
-        fx=calibrations[:, 0, :1],
-        fy=calibrations[:, 1, 1:2],
-        # These files put pixel centres at integers, nerfstudio at one half.
-        cx=calibrations[:, 0, 2:] + 0.5,
-        cy=calibrations[:, 1, 2:] + 0.5,
+        fx=fx,
+        fy=fy,
+        cx=cx,
+        cy=cy,
         width=sizes[:, :1],
         height=sizes[:, 1:],
         camera_type=CameraType.PERSPECTIVE,

@@ -9,7 +9,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers._people import people_outputs, source_views
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.zju_layout import UnitName, read_layout
+from nerfstudio_ext.human.zju_layout import UnitName, ZjuLayout, read_layout
 from nerfstudio_ext.human.zju_people import Moment, ZjuPeople
 from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 
@@ -65,11 +65,12 @@ class ZjuPeopleDataParser(DataParser):
         if both := set(config.train_people) & set(config.test_people):
             raise InputError(f"{', '.join(sorted(both))}: people to test with must not be trained on.")
         root = Path(config.data).expanduser()
-        trained = [moment for name in config.train_people for moment in self._moments(root, name, training=True)]
-        tested = [moment for name in config.test_people for moment in self._moments(root, name, training=False)]
+        layouts = {root / name: self._layout(root / name) for name in (*config.train_people, *config.test_people)}
+        trained = [m for name in config.train_people for m in self._moments(root / name, layouts, training=True)]
+        tested = [m for name in config.test_people for m in self._moments(root / name, layouts, training=False)]
         if not trained or not tested:
             raise InputError("Name one person to train on and one to test with at least.")
-        store = ZjuPeople([*trained, *tested], config.size, config.keypoint_names, config.translation_unit)
+        store = ZjuPeople(layouts, [*trained, *tested], config.size, config.keypoint_names)
         counts = [len(store.cameras(index)) for index in range(len(store))]
         tests = range(len(trained), len(store))
         sources = source_views(config.sources, min(counts[index] for index in tests), "--sources")
@@ -80,14 +81,16 @@ class ZjuPeopleDataParser(DataParser):
             views = [(index, camera) for index in tests for camera in targets[index]]
         return people_outputs(store, views, dict.fromkeys(range(len(store)), sources), shown=len(trained))
 
-    def _moments(self, root: Path, name: str, training: bool) -> List[Moment]:
-        config, folder = self.config, root / name
+    def _layout(self, folder: Path) -> ZjuLayout:
         if not (folder / "annots.npy").is_file():
             raise InputError(f"There is no {folder / 'annots.npy'}: choose with --train-people and --test-people.")
-        count = len(read_layout(folder, config.translation_unit).pictures)
+        return read_layout(folder, self.config.translation_unit)
+
+    def _moments(self, folder: Path, layouts: Dict[Path, ZjuLayout], training: bool) -> List[Moment]:
+        config, count = self.config, len(layouts[folder].pictures)
         begin, end, step = (0, count, config.frame_step if training else config.eval_step)
-        if training and name in TRAINED:
-            begin, end, step = TRAINED[name]
+        if training and folder.name in TRAINED:
+            begin, end, step = TRAINED[folder.name]
         return [Moment(folder, frame) for frame in range(begin, end, max(step, 1))]
 
     def _targets(self, sources: Tuple[int, ...], count: int) -> List[int]:

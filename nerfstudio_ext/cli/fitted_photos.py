@@ -25,15 +25,11 @@ class FromFit:
     """Unit of T in annots.npy."""
 
     def main(self) -> None:
-        import numpy as np
-        import torch
-
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.human.body_keypoints import body_keypoints
         from nerfstudio_ext.human.body_motion import read_body
         from nerfstudio_ext.human.capture import CapturedScene
         from nerfstudio_ext.human.photos import write_photos
-        from nerfstudio_ext.human.subject import Subject
         from nerfstudio_ext.human.zju_layout import read_layout
         from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 
@@ -47,19 +43,10 @@ class FromFit:
         scene = CapturedScene(layout.cameras, [files], [masks], self.max_side)
         if len(set(scene.sizes)) > 1:
             raise InputError(f"The cameras of {self.data} differ in the size of their pictures: lower --max-side.")
-        views = [scene.view(0, camera) for camera in range(len(scene.cameras))]
-        # OpenCV's pixel centres are at integers, ours half a pixel further.
-        lenses = [c.calibration[[0, 1, 0, 1], [0, 1, 2, 2]] + [0, 0, 0.5, 0.5] for c in scene.cameras]
-        subject = Subject(
-            name=self.folder.name,
-            rgb=torch.from_numpy(np.stack([view.rgb for view in views])),
-            mask=torch.from_numpy(np.stack([view.mask for view in views])),
-            poses=torch.from_numpy(np.stack([camera.pose() for camera in scene.cameras])).float(),
-            intrinsics=torch.from_numpy(np.stack(lenses)).float(),
-            keypoints=body_keypoints(motion.vertices[self.frame], tuple(BODY_KEYPOINTS.values())),
-        )
-        write_photos(subject, range(len(views)), tuple(BODY_KEYPOINTS), self.folder)
-        print(f"{len(views)} photos of frame {self.frame}: {self.folder}")
+        keypoints = body_keypoints(motion.vertices[self.frame], tuple(BODY_KEYPOINTS.values()))
+        count = len(scene.cameras)
+        write_photos(scene.subject(0, self.folder.name, keypoints), range(count), tuple(BODY_KEYPOINTS), self.folder)
+        print(f"{count} photos of frame {self.frame}: {self.folder}")
         print(
             f"make a mesh with:  ns-ext keypoints reconstruct {self.folder}/images/00.png person.glb --keypoints "
             f"{self.folder}/transforms.json --mask {self.folder}/masks/00.png"

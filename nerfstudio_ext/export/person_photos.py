@@ -47,15 +47,12 @@ def write_moment(
         rgb[k, :h, :w] = scene.picture(frame, k)
         mask[k, :h, :w] = touched(scene.view(frame, k).mask, pixels)
         tiles.append(_tile(rgb[k], mask[k], pixels, names))
-    matrices = np.stack([camera.calibration for camera in scene.cameras])
-    # OpenCV's pixel centres are at integers, ours half a pixel further.
-    intrinsics = np.stack([matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 0, 2] + 0.5, matrices[:, 1, 2] + 0.5], 1)
     subject = Subject(
         name=folder.name,
         rgb=torch.from_numpy(rgb),
         mask=torch.from_numpy(mask),
-        poses=torch.from_numpy(np.stack([camera.pose() for camera in scene.cameras])).float(),
-        intrinsics=torch.from_numpy(intrinsics).float(),
+        poses=scene.poses(),
+        intrinsics=scene.intrinsics(),
         keypoints=keypoints.float(),
     )
     write_photos(subject, range(count), names, folder)

@@ -9,10 +9,13 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
+from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.subject import Subject
 
 Size = Tuple[int, int]
 """Width and height in pixels."""
@@ -49,6 +52,10 @@ class CaptureCamera:
     def pose(self) -> Float[np.ndarray, "3 4"]:
         """Camera to world, OpenGL axes."""
         return np.concatenate([self.rotation.T * [1.0, -1.0, -1.0], self.centre()[:, None]], axis=1)
+
+    def intrinsics(self) -> Float[np.ndarray, "4"]:
+        """fx, fy, cx, cy; OpenCV's pixel centres are at integers, nerfstudio's half a pixel further."""
+        return self.calibration[[0, 1, 0, 1], [0, 1, 2, 2]] + [0, 0, 0.5, 0.5]
 
     def resized(self, old: Size, new: Size) -> "CaptureCamera":
         """The camera of the same picture in another size; the corners of the picture stay where they are."""
@@ -133,6 +140,32 @@ class CapturedScene:
             person = mask > 0.5
             self._views[frame, camera] = HumanView(rgb * person[..., None], person)
         return self._views[frame, camera]
+
+    def poses(self) -> Float[Tensor, "cameras 3 4"]:
+        """Cameras to world, OpenGL axes."""
+        return torch.from_numpy(np.stack([camera.pose() for camera in self.cameras])).float()
+
+    def intrinsics(self) -> Float[Tensor, "cameras 4"]:
+        """Of the views; see `CaptureCamera.intrinsics`."""
+        return torch.from_numpy(np.stack([camera.intrinsics() for camera in self.cameras])).float()
+
+    def subject(self, frame: int, name: str, keypoints: Float[Tensor, "k 3"]) -> Subject:
+        """All views of one frame, of cameras whose pictures have one size.
+
+        Args:
+            frame: Number of the frame.
+            name: For people to read.
+            keypoints: World frame, metres.
+        """
+        views = [self.view(frame, camera) for camera in range(len(self.cameras))]
+        return Subject(
+            name=name,
+            rgb=torch.from_numpy(np.stack([view.rgb for view in views])),
+            mask=torch.from_numpy(np.stack([view.mask for view in views])),
+            poses=self.poses(),
+            intrinsics=self.intrinsics(),
+            keypoints=keypoints,
+        )
 
     def picture(self, frame: int, camera: int) -> UInt8[np.ndarray, "height width 3"]:
         """The picture of one view with the person's surroundings.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.capture import CapturedScene
 from nerfstudio_ext.human.subject import Subject, SubjectStore
-from nerfstudio_ext.human.zju_layout import UnitName, ZjuLayout, read_layout, read_plain
+from nerfstudio_ext.human.zju_layout import ZjuLayout, read_plain
 
 KEPT = 4
 """Moments whose pictures stay in memory; one of 23 cameras at 512x512 takes 24 MB."""
@@ -36,21 +36,21 @@ class ZjuPeople(SubjectStore):
     """Moments of several people; number k of the store is the k-th of them.
 
     Args:
+        layouts: Of the people's folders.
         moments: Of all people.
         size: Pictures are shrunk until neither side has more pixels.
         keypoint_names: Of the rows of joints3d/.
-        unit: Of T in annots.npy.
 
     Raises:
-        InputError: A folder is not laid out so, a frame or the joints of a frame are missing, or the cameras of a
-            person differ in the size of their pictures.
+        InputError: A frame or the joints of a frame are missing, or the cameras of a person differ in the size of
+            their pictures.
     """
 
-    def __init__(self, moments: Sequence[Moment], size: int, keypoint_names: Sequence[str], unit: UnitName) -> None:
+    def __init__(
+        self, layouts: Mapping[Path, ZjuLayout], moments: Sequence[Moment], size: int, keypoint_names: Sequence[str]
+    ) -> None:
         self.keypoint_names, self._moments, self._size = tuple(keypoint_names), list(moments), size
-        self._layouts: Dict[Path, ZjuLayout] = {}
-        for folder in dict.fromkeys(moment.folder for moment in moments):
-            self._layouts[folder] = read_layout(folder, unit)
+        self._layouts = layouts
         # Joints are small and are asked for at once, so that what is missing is said before training starts.
         self._joints = [self._read_joints(moment) for moment in moments]
         self._cameras = {folder: self._scene(Moment(folder, 0)) for folder in self._layouts}
@@ -65,8 +65,8 @@ class ZjuPeople(SubjectStore):
 
     def cameras(self, index: int) -> Cameras:
         scene = self._cameras[self._moments[index].folder]
-        fx, fy, cx, cy = _intrinsics(scene).unbind(1)
-        return Cameras(_poses(scene), fx, fy, cx, cy, *scene.sizes[0], camera_type=CameraType.PERSPECTIVE)
+        fx, fy, cx, cy = scene.intrinsics().unbind(1)
+        return Cameras(scene.poses(), fx, fy, cx, cy, *scene.sizes[0], camera_type=CameraType.PERSPECTIVE)
 
     def subject(self, index: int) -> Subject:
         return self._read(index)
@@ -99,26 +99,4 @@ class ZjuPeople(SubjectStore):
         return torch.from_numpy(points)
 
     def _read_subject(self, index: int) -> Subject:
-        scene = self._scene(self._moments[index])
-        views = [scene.view(0, camera) for camera in range(len(scene.cameras))]
-        return Subject(
-            name=self.name(index),
-            rgb=torch.from_numpy(np.stack([view.rgb for view in views])),
-            mask=torch.from_numpy(np.stack([view.mask for view in views])),
-            poses=_poses(scene),
-            intrinsics=_intrinsics(scene),
-            keypoints=self._joints[index],
-        )
-
-
-def _poses(scene: CapturedScene) -> Float[Tensor, "views 3 4"]:
-    return torch.from_numpy(np.stack([camera.pose() for camera in scene.cameras])).float()
-
-
-def _intrinsics(scene: CapturedScene) -> Float[Tensor, "views 4"]:
-    """fx, fy, cx, cy; OpenCV's pixel centres are at integers, ours half a pixel further."""
-    rows: List[List[float]] = []
-    for camera in scene.cameras:
-        k = camera.calibration
-        rows.append([k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5])
-    return torch.tensor(rows, dtype=torch.float32)
+        return self._scene(self._moments[index]).subject(0, self.name(index), self._joints[index])
