@@ -30,12 +30,11 @@ class Condition:
         import shutil
 
         from dataparsers.person_photos import PersonPhotosDataParserConfig
+        from nerfstudio_ext.cli.folders import require_empty
         from nerfstudio_ext.engine.checkpoints import atomic_save, relocate_run, write_config
-        from nerfstudio_ext.engine.errors import InputError
 
         output = self.output or Path("outputs") / self.photos.resolve().name
-        if output.exists() and any(output.iterdir()):
-            raise InputError(f"{output} is not empty: name a new folder with --output.")
+        require_empty(output, "name a new folder with --output")
         config, names, checkpoint = _default() if self.run == Path("default") else _trained(self.run)
         manager: Any = config.pipeline.datamanager
         parser = PersonPhotosDataParserConfig(

@@ -29,12 +29,11 @@ class Make:
     """Decides the background."""
 
     def main(self) -> None:
-        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.cli.folders import require_empty
         from nerfstudio_ext.export.object_scene import write_object_scene
         from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
 
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise InputError(f"{self.folder} is not empty: name a new folder.")
+        require_empty(self.folder)
         options = ObjectSceneOptions(
             self.object, self.views, self.size, self.rig, self.radius, self.background, self.seed
         )
@@ -64,12 +63,12 @@ class Person:
 
     def main(self) -> None:
         from dataparsers._people import source_views
+        from nerfstudio_ext.cli.folders import require_empty
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.human.photos import write_photos
         from nerfstudio_ext.procedural.people import PeopleOptions, ProceduralPeople
 
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise InputError(f"{self.folder} is not empty: name a new folder.")
+        require_empty(self.folder)
         if self.number < 0:
             raise InputError(f"--number {self.number}: people are numbered from 0.")
         chosen = source_views(self.views, self.cameras, "--views")

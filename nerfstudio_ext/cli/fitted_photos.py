@@ -25,6 +25,7 @@ class FromFit:
     """Unit of T in annots.npy."""
 
     def main(self) -> None:
+        from nerfstudio_ext.cli.folders import require_empty
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.human.body_keypoints import body_keypoints
         from nerfstudio_ext.human.body_motion import read_body
@@ -33,8 +34,7 @@ class FromFit:
         from nerfstudio_ext.human.zju_layout import read_layout
         from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise InputError(f"{self.folder} is not empty: name a new folder.")
+        require_empty(self.folder)
         layout, motion = read_layout(self.data.expanduser(), self.translation_unit), read_body(self.body)
         count = min(len(layout.pictures), len(motion.vertices))
         if not 0 <= self.frame < count:

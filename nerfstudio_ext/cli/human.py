@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Optional, Union, cast
 
 import tyro
 
+from nerfstudio_ext.cli.keypoint_options import KeypointOptions
+
 
 @dataclass
 class Make:
@@ -27,12 +29,11 @@ class Make:
     """How pictures are called: 000000.jpg, or as for the subjects 313 and 315."""
 
     def main(self) -> None:
-        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.cli.folders import require_empty
         from nerfstudio_ext.export.human_scene import write_human_scene
         from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
 
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise InputError(f"{self.folder} is not empty: name a new folder.")
+        require_empty(self.folder)
         scene = human_scene(HumanSceneOptions(self.frames, self.cameras, self.size, self.turn, self.gain))
         write_human_scene(scene, self.folder, self.naming)
         print(f"{self.frames} frames from {self.cameras} cameras: {self.folder}")
@@ -70,49 +71,26 @@ class Check:
 
 
 @dataclass
-class Fit:
+class Fit(KeypointOptions):
     """Fit the free body model to a capture: triangulate 2-D key points, fit a build and a pose per frame, show it."""
 
     data: Annotated[Path, tyro.conf.Positional]
     """Folder in the layout of ZJU-MoCap; a fitted body is not needed."""
     output: Annotated[Path, tyro.conf.Positional]
     """The body.npz to write; overlays go into a folder beside it."""
-    keypoints: Optional[Path] = None
-    """An .npz with kpts2d, or a folder with one entry per camera (OpenPose, COCO, MMPose); none: those in
-    annots.npy."""
-    skeleton: Optional[Literal["coco17", "body25", "body25b", "halpe26"]] = None
-    """Order of the joints; none: by their number, where only one has it."""
-    keypoint_scale: float = 1.0
-    """Sides of the capture's pictures over sides of those that the key points were found in."""
-    keypoint_begin: int = 0
-    """Frame of the key points that the capture's first frame is."""
-    keypoint_step: int = 1
-    """Frames of the key points from one frame of the capture to the next."""
-    threshold: Optional[float] = None
-    """Largest reprojection error in pixels of a detection that is believed; none: 2% of the picture's longer side."""
     weight: Optional[float] = None
     """How heavy the person is, 0 to 1; none: what agrees best with the masks, where there are any."""
-    steps: int = 300
-    """Steps of the optimisation."""
-    translation_unit: Literal["mm", "m"] = "mm"
-    """Unit of T in annots.npy."""
 
     def main(self) -> None:
         import numpy as np
 
         from nerfstudio_ext.export.capture_report import write_report
-        from nerfstudio_ext.human.capture import CapturedScene, picture_size
-        from nerfstudio_ext.human.capture_keypoints import capture_keypoints
+        from nerfstudio_ext.human.capture import CapturedScene
         from nerfstudio_ext.human.fit import fill_out, fit_body, write_fit
-        from nerfstudio_ext.human.triangulation import triangulate
         from nerfstudio_ext.human.zju_layout import read_layout
 
         layout = read_layout(self.data.expanduser(), self.translation_unit)
-        found = capture_keypoints(layout, self.keypoints, self.skeleton, self.keypoint_scale, self.keypoint_begin,
-                                  self.keypoint_step)  # fmt: skip
-        threshold = self.threshold or 0.02 * max(picture_size(layout.files()[0][0]))
-        joints = triangulate(found, layout.cameras, threshold)
-        print(f"key points: {joints.report()}")
+        joints = self.triangulated(layout)
         fitted = fit_body(joints, {} if self.weight is None else {"weight": self.weight}, self.steps)
         if self.weight is None and layout.has_masks():
             frames = np.unique(np.linspace(0, len(layout.pictures) - 1, 4).round().astype(int)).tolist()

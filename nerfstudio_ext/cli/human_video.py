@@ -41,13 +41,13 @@ class Masks:
     """Unit of T in an annots.npy; EasyMocap's is told from its size."""
 
     def main(self) -> None:
+        from nerfstudio_ext.cli.folders import require_empty
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.export.video_capture import Selection, write_video_capture
         from nerfstudio_ext.human.camera_files import read_cameras
         from nerfstudio_ext.human.keypoints import read_keypoints
 
-        if self.output.exists() and any(self.output.iterdir()):
-            raise InputError(f"{self.output} is not empty: name a new folder.")
+        require_empty(self.output)
         if not self.videos:
             raise InputError("Name the videos, one per camera.")
         cameras = None
@@ -89,13 +89,12 @@ class Snapshot:
     """Take every so-manieth frame."""
 
     def main(self) -> None:
-        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.cli.folders import require_empty
         from nerfstudio_ext.export.video_capture import Selection, write_snapshot
         from nerfstudio_ext.human.people_snapshot import read_snapshot
         from nerfstudio_ext.human.smpl_body import read_smpl
 
-        if self.output.exists() and any(self.output.iterdir()):
-            raise InputError(f"{self.output} is not empty: name a new folder.")
+        require_empty(self.output)
         snapshot, body = read_snapshot(self.subject), read_smpl(self.model)
         count = write_snapshot(snapshot, body, self.output, Selection(self.begin, self.frames, self.step))
         print(f"{count} pictures and a body of {len(body.template)} vertices: {self.output}")

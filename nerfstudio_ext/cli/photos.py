@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Optional, Tuple
+from typing import Annotated, Tuple
 
 import tyro
 
 from nerfstudio_ext.cli.human import FilmOptions
+from nerfstudio_ext.cli.keypoint_options import KeypointOptions
 
 
 @dataclass
-class Photos:
+class Photos(KeypointOptions):
     """Cut photos with masks, cameras and 3-D keypoints out of a recording, for ns-ext keypoints condition.
 
     2-D key points are triangulated and the free body model is fitted to them: its joints are the keypoints.
@@ -22,50 +23,26 @@ class Photos:
     """Where to write; must be empty or new."""
     frames: Tuple[int, ...] = (0,)
     """Frames of the recording, counted from 0; of several, each becomes a folder of its own: a moment."""
-    keypoints: Optional[Path] = None
-    """An .npz with kpts2d, or a folder with one entry per camera (OpenPose, COCO, MMPose); none: those in
-    annots.npy."""
-    skeleton: Optional[Literal["coco17", "body25", "body25b", "halpe26"]] = None
-    """Order of the joints; none: by their number, where only one has it."""
-    keypoint_scale: float = 1.0
-    """Sides of the recording's pictures over sides of those that the key points were found in."""
-    keypoint_begin: int = 0
-    """Frame of the key points that the recording's first frame is."""
-    keypoint_step: int = 1
-    """Frames of the key points from one frame of the recording to the next."""
-    threshold: Optional[float] = None
-    """Largest reprojection error in pixels of a detection that is believed; none: 2% of the picture's longer side."""
-    steps: int = 300
-    """Steps of the fit."""
-    translation_unit: Literal["mm", "m"] = "mm"
-    """Unit of T in annots.npy."""
 
     def main(self) -> None:
+        from nerfstudio_ext.cli.folders import require_empty
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.export.person_photos import write_moment
         from nerfstudio_ext.human.capture import CapturedScene, picture_size
-        from nerfstudio_ext.human.capture_keypoints import capture_keypoints
         from nerfstudio_ext.human.fit import fit_body
-        from nerfstudio_ext.human.triangulation import triangulate
         from nerfstudio_ext.human.zju_layout import read_layout
         from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise InputError(f"{self.folder} is not empty: name a new folder.")
+        require_empty(self.folder)
         layout = read_layout(self.data.expanduser(), self.translation_unit)
         count = len(layout.pictures)
         if wrong := [frame for frame in self.frames if not 0 <= frame < count]:
             raise InputError(f"--frames {wrong[0]} is none of the {count} frames of {self.data}, counted from 0.")
         files, masks = layout.files(), layout.masks()
-        found = capture_keypoints(layout, self.keypoints, self.skeleton, self.keypoint_scale, self.keypoint_begin,
-                                  self.keypoint_step)  # fmt: skip
-        size = picture_size(files[0][0])
-        joints = triangulate(found, layout.cameras, self.threshold or 0.02 * max(size))
-        print(f"key points: {joints.report()}")
-        fitted = fit_body(joints, {}, self.steps)
+        fitted = fit_body(self.triangulated(layout), {}, self.steps)
         print(f"body: {fitted.report()}")
         points = fitted.joints(list(BODY_KEYPOINTS.values()))
-        scene = CapturedScene(layout.cameras, files, masks, 10 * max(size))
+        scene = CapturedScene(layout.cameras, files, masks, 10 * max(picture_size(files[0][0])))
         for frame in self.frames:
             folder = self.folder if len(self.frames) == 1 else self.folder / f"{layout.numbers[frame]:06d}"
             write_moment(scene, frame, points[frame], tuple(BODY_KEYPOINTS), folder)

@@ -7,11 +7,12 @@ from typing import Iterator, List, Optional
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from nerfstudio_ext.export.video import contact_sheet, write_video
 from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.procedural.rigs import square_cameras
 
 FILL = 0.8
 """Share of the picture's height that the person takes up."""
@@ -57,17 +58,8 @@ def orbit(
     frames = torch.linspace(0, len(motion.vertices) - 1, pictures)
     if freeze is not None:
         frames = torch.full_like(frames, freeze)
-    return Cameras(
-        camera_to_worlds=torch.stack([right, torch.linalg.cross(backward, right), backward, positions], dim=-1),
-        fx=focal,
-        fy=focal,
-        cx=size / 2,
-        cy=size / 2,
-        width=size,
-        height=size,
-        camera_type=CameraType.PERSPECTIVE,
-        times=(frames.round() / last)[:, None],
-    )
+    circle = torch.stack([right, torch.linalg.cross(backward, right), backward, positions], dim=-1)
+    return square_cameras(circle, focal, size, (frames.round() / last)[:, None])
 
 
 def _up(poses: Float[Tensor, "cameras 3 4"]) -> Float[Tensor, "3"]:
