@@ -57,7 +57,7 @@ class Decode:
         from rich.progress import track
 
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.export.audio import add_audio, check_sound
+        from nerfstudio_ext.export.audio import check_sound
         from nerfstudio_ext.export.video import VIDEO_SUFFIXES, write_video
         from nerfstudio_ext.models.stored_video import as_picture, read_video
 
@@ -72,6 +72,10 @@ class Decode:
             raise InputError(f"--fps {self.fps} must be positive.")
         video = read_video(self.video, "cuda" if torch.cuda.is_available() else "cpu")
 
+        for given in (self.video, self.keep_audio):
+            if given is not None and self.output.exists() and self.output.samefile(given):
+                raise InputError(f"{self.output} is {given} itself, which would be lost: write to another file.")
+
         fps = self.fps or video.fps
         frames, count = video.stream(), len(video)
         if fps != video.fps and video.between_frames:
@@ -79,9 +83,7 @@ class Decode:
             frames = (as_picture(video.decode_between(k * video.fps / fps)) for k in range(count))
         frames = track(frames, "Decoding", count, transient=True)
         if as_video:
-            write_video(frames, self.output, fps)
-            if self.keep_audio is not None:
-                add_audio(self.output, self.keep_audio)
+            write_video(frames, self.output, fps, sound=self.keep_audio)
         else:
             try:
                 self.output.mkdir(parents=True, exist_ok=True)

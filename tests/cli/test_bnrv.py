@@ -61,6 +61,21 @@ def test_decode_to_a_video_with_sound(clip, tmp_path):
         assert container.duration / 1e6 < 0.5
 
 
+def test_what_is_read_is_never_written_over(clip, tmp_path):
+    source = with_sound(tmp_path / "source.mp4", seconds=1)
+    (tmp_path / "link.mp4").symlink_to(source)
+    (tmp_path / "coded.mp4").write_bytes(clip.read_bytes())
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for video, output, sound in (
+        (clip, source, source),
+        (clip, tmp_path / "link.mp4", source),
+        (tmp_path / "coded.mp4", tmp_path / "coded.mp4", None),
+    ):
+        with pytest.raises(InputError, match="would be lost"):
+            Decode(video, output, keep_audio=sound).main()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
 @pytest.mark.parametrize("method, pictures", [("hnerv-boost-interp-tiny", 2 * FRAMES - 1), ("nerv-boost-tiny", FRAMES)])
 def test_decode_at_twice_the_rate(method, pictures, tmp_path):
     Encode(train(tiny_config(method, tmp_path)).folder, tmp_path / "clip.bnrv", bits=8).main()
