@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class Series:
         if _has_checkpoint(second):
             run(["ns-ext", "video", "compress", str(second)])
         else:
+            # What is left of one that stopped before it saved anything.
+            shutil.rmtree(second, ignore_errors=True)
             compress = ["ns-ext", "video", "compress", str(first), "--timestamp", second.name, "--vis", "tensorboard"]
             run([*compress, "--epochs", str(self.compress_epochs), "--bits", str(self.bits)])
         run(["ns-ext", "video", "encode", str(second), str(file)])
