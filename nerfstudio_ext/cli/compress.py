@@ -77,28 +77,39 @@ class Compress:
             print(f"to come closer, train on:  {onward} --epochs {2 * config.epochs}")
             print(f"or start anew with more weight on the rate:  {anew} --epochs {config.epochs} {weights}")
 
+    def check(self) -> None:
+        """Refuse numbers that no compression can be started with.
+
+        Raises:
+            InputError: One is out of range.
+        """
+        import math
+
+        from nerfstudio_ext.cli.stages import check_numbers
+        from nerfstudio_ext.engine.errors import InputError
+
+        check_numbers(self.epochs, self.lr)
+        if self.bits is not None and not 0 < self.bits <= 16:
+            raise InputError(f"--bits {self.bits} must be above 0 and at most 16: bits per stored number.")
+        if self.rate_loss_mult is not None and not 0 < self.rate_loss_mult < math.inf:
+            raise InputError(f"--rate-loss-mult {self.rate_loss_mult} must be a positive number: the rate's weight.")
+
     def _second_stage(self, config: "ExtTrainerConfig", folder: Path) -> None:
         """Turn the config of a first stage into that of the second.
 
         Raises:
             InputError: A number is out of range, or the new folder holds something already.
         """
-        import math
         from dataclasses import replace
 
         from nerfstudio_ext.cli.stages import start_stage
-        from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.schedulers import WarmupCosineSchedulerConfig
         from nerfstudio_ext.video.quantization import CompressionConfig
 
-        bits = BITS if self.bits is None else self.bits
-        if not 0 < bits <= 16:
-            raise InputError(f"--bits {bits} must be above 0 and at most 16: bits per stored number.")
+        self.check()
         model: Any = config.pipeline.model
         mult = RATE_LOSS_MULT[model.field.stem] if self.rate_loss_mult is None else self.rate_loss_mult
-        if not 0 < mult < math.inf:
-            raise InputError(f"--rate-loss-mult {mult} must be a positive number: the weight of the rate.")
-        model.compression = CompressionConfig(bits, mult, folder.resolve())
+        model.compression = CompressionConfig(BITS if self.bits is None else self.bits, mult, folder.resolve())
         start_stage(config, folder, self, "compressed")
         optimizer = config.optimizers["field"]["optimizer"]
         schedule = WarmupCosineSchedulerConfig(warmup=0.0)

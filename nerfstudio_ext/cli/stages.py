@@ -11,6 +11,22 @@ EPOCHS = 100
 """Passes over the clip where none are asked for."""
 
 
+def check_numbers(epochs: Optional[int], lr: Optional[float]) -> None:
+    """Refuse what no stage can be started with.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+    import math
+
+    from nerfstudio_ext.engine.errors import InputError
+
+    if epochs is not None and epochs < 1:
+        raise InputError(f"--epochs {epochs} must be at least 1.")
+    if lr is not None and not 0 < lr < math.inf:
+        raise InputError(f"--lr {lr} must be a positive number.")
+
+
 def start_stage(config: "ExtTrainerConfig", folder: Path, options: Any, ending: str) -> None:
     """Make the config of a run that of a later stage, which starts anew in a folder of its own.
 
@@ -23,16 +39,11 @@ def start_stage(config: "ExtTrainerConfig", folder: Path, options: Any, ending: 
     Raises:
         InputError: A number is out of range, or the new folder holds something already.
     """
-    import math
     import time
 
     from nerfstudio_ext.cli.folders import require_empty
-    from nerfstudio_ext.engine.errors import InputError
 
-    if options.epochs is not None and options.epochs < 1:
-        raise InputError(f"--epochs {options.epochs} must be at least 1.")
-    if options.lr is not None and not 0 < options.lr < math.inf:
-        raise InputError(f"--lr {options.lr} must be a positive number.")
+    check_numbers(options.epochs, options.lr)
     config.epochs, config.max_num_iterations = EPOCHS if options.epochs is None else options.epochs, None
     config.load_dir = config.load_checkpoint = config.load_step = None
     config.vis = options.vis or config.vis
