@@ -55,11 +55,13 @@ class Person:
     views: str = "8"
     """Photos around the person: a number, or indices of the ring's cameras as in 0,2,5."""
     cameras: int = 8
-    """Cameras on the ring."""
+    """Cameras on the ring, or on the arc before a face."""
     size: int = 256
     """Width and height of the photos in pixels."""
     seed: int = 0
     """Decides who the people are."""
+    subjects: Literal["bodies", "faces"] = "bodies"
+    """A whole person, or a head with a facial expression, for networks that were trained on faces."""
 
     def main(self) -> None:
         from dataparsers._people import source_views
@@ -71,8 +73,9 @@ class Person:
         require_empty(self.folder)
         if self.number < 0:
             raise InputError(f"--number {self.number}: people are numbered from 0.")
-        chosen = source_views(self.views, self.cameras, "--views")
-        people = ProceduralPeople(PeopleOptions(self.cameras, self.size, self.seed), 1, self.number + 1)
+        chosen = source_views(self.views, self.cameras, "--views", ring=self.subjects == "bodies")
+        options = PeopleOptions(self.cameras, self.size, self.seed, subjects=self.subjects)
+        people = ProceduralPeople(options, 1, self.number + 1)
         write_photos(people.subject(self.number + 1), chosen, people.keypoint_names, self.folder)
         print(f"{len(chosen)} photos of person {self.number}: {self.folder}")
         print(f"look at new views of it with:  ns-ext keypoints condition RUN --photos {self.folder} --sources 3")

@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +111,12 @@ def test_cameras_need_no_drawing(monkeypatch, tmp_path):
 def test_no_people_is_refused(changes):
     with pytest.raises(InputError, match="one to train on"):
         ProceduralPeople(OPTIONS, **changes)
+
+
+def test_people_that_were_drawn_before_faces_are_found_again():
+    key = hashlib.sha256(json.dumps([1, {"cameras": 3, "size": 48, "seed": 0}]).encode()).hexdigest()[:16]
+    assert ProceduralPeople(OPTIONS, 1, 1)._folder.name == key
+    assert ProceduralPeople(PeopleOptions(3, 48, subjects="faces"), 1, 1)._folder.name != key
 
 
 @on_all
