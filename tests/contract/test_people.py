@@ -152,6 +152,22 @@ def test_photographs_make_a_run_like_any_other(solid: Path, photos: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", TINY)
+def test_photographs_of_several_people(solid: Path, photos: Path, tmp_path: Path, capsys) -> None:
+    """A folder for each, with more photos of one than of the other: both are scored, and either is filmed."""
+    shutil.move(photos, tmp_path / "all" / "anna")
+    Person(tmp_path / "all" / "ben", number=0, views="0,3", cameras=4, size=2 * SIDE).main()
+    derived = tmp_path / "derived"
+    Condition(solid.parent, photos=tmp_path / "all", folders="people", output=derived, sources="2").main()
+    pipeline = eval_setup(derived / "config.yml")[1]
+    assert not pipeline.datamanager.includes_time and len(pipeline.model.moments) == 1
+    assert [index for index, _ in pipeline.datamanager.eval_dataset.metadata["views"]] == [0, 1, 1]
+    Orbit(derived, tmp_path / "ben.mp4", pictures=2, size=SIDE, person=1).main()
+    assert "2 pictures" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no person 2"):
+        Orbit(derived, tmp_path / "none.mp4", person=2).main()
+
+
+@pytest.mark.parametrize("name", TINY)
 def test_photographs_become_a_point_cloud(solid: Path, photos: Path, exporter: ModuleType, tmp_path: Path) -> None:
     Condition(solid.parent, photos=photos, output=tmp_path / "derived").main()
     options = dict(num_points=200, remove_outliers=False, normal_method="open3d", save_world_frame=True)
