@@ -3,13 +3,14 @@ before arcs of cameras, with exact pictures, masks, depth, normals, keypoints an
 asked for; metres, +z up."""
 
 import hashlib
+import io
 import json
 import math
 import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, Literal, Tuple
+from typing import Dict, List, Literal, Tuple
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ class ProceduralPeople(SubjectStore):
         parts = [VERSION, settings] if strength == 1 else [VERSION, settings, strength]
         parts += [] if subjects == "bodies" else [FACE_VERSION, subjects]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-        self._folder = cache_dir() / "people" / key
+        self.folder = cache_dir() / "people" / key
         self._read = lru_cache(KEPT)(self._read_subject)
 
     def __len__(self) -> int:
@@ -169,14 +170,35 @@ class ProceduralPeople(SubjectStore):
             raise IndexError(f"there are {len(self)} people, and no number {index}")
         return ("train", index) if index < self.train else ("test", index - self.train)
 
+    def undrawn(self) -> List[int]:
+        """People whom nobody has asked for yet."""
+        return [index for index in range(len(self)) if not self._path(index).is_file()]
+
+    def keep(self, index: int, drawing: bytes) -> None:
+        """Put a person's drawing where it is looked for."""
+        path = self._path(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may draw the same person: each writes a file of its own, and the last rename wins.
+        partial = path.with_suffix(f".{os.getpid()}.partial.npz")
+        partial.write_bytes(drawing)
+        partial.replace(path)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{self.name(index)}.npz"
+
     def _drawn(self, index: int) -> Path:
         """File of a person, which is drawn if nobody has asked for it yet."""
-        path = self._folder / f"{self.name(index)}.npz"
+        path = self._path(index)
         if not path.is_file():
-            self._draw(index, path)
+            self.keep(index, self.draw(index))
         return path
 
-    def _draw(self, index: int, path: Path) -> None:
+    def draw(self, index: int) -> bytes:
+        """A person's pictures and mesh, as the file that they are kept in.
+
+        Raises:
+            InputError: The packages of the extra `human` are missing.
+        """
         poses, size = self._rig(index)[0], self.options.size
         person, light = self.person(index)
         caster = MeshCaster(person.vertices, person.faces, person.colours, light)
@@ -184,11 +206,9 @@ class ProceduralPeople(SubjectStore):
         rgb, mask, depth, normals = (
             torch.stack([getattr(view, name) for view in views]) for name in ("rgb", "mask", "depth", "normals")
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may draw the same person: each writes a file of its own, and the last rename wins.
-        partial = path.with_suffix(f".{os.getpid()}.partial.npz")
+        file = io.BytesIO()
         np.savez_compressed(
-            partial,
+            file,
             rgb=(rgb * 255).round().to(torch.uint8).numpy(),
             mask=mask.numpy(),
             depth=depth.numpy(),
@@ -197,7 +217,7 @@ class ProceduralPeople(SubjectStore):
             vertices=person.vertices.numpy(),
             faces=person.faces.numpy().astype(np.int32),
         )
-        partial.replace(path)
+        return file.getvalue()
 
     def _read_subject(self, index: int) -> Subject:
         with np.load(self._drawn(index)) as archive:
