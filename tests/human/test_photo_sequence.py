@@ -73,3 +73,25 @@ def test_cameras_carry_moment_and_time(folder):
     single = PersonPhotosDataParserConfig(data=folder / "00", size=32, keypoint_names=NAMES).setup()
     outputs = single.get_dataparser_outputs("train")
     assert outputs.cameras.times is None and not outputs.metadata["moments"]
+
+
+def test_people_have_cameras_of_their_own(folder):
+    """As people, folders may differ in their photos, are reconstructed from as many each, and know no time."""
+    shutil.rmtree(folder / "02")
+    write_photos(toy_subject(4, size=64), range(3), NAMES, folder / "02")
+
+    def parse(split, **options):
+        config = PersonPhotosDataParserConfig(data=folder, size=32, keypoint_names=NAMES, folders="people", **options)
+        return config.setup().get_dataparser_outputs(split)
+
+    outputs = parse("test", sources="2")
+    assert outputs.metadata["sources"] == {0: (0, 2), 1: (0, 2), 2: (0, 1)}
+    assert outputs.metadata["views"] == [(0, 1), (0, 3), (1, 1), (1, 3), (2, 2)]
+    assert not outputs.metadata["moments"] and outputs.cameras.times is None
+    assert len(parse("train", sources="2").cameras) == 11
+    with pytest.raises(InputError, match=r"have 3 to 4 photos.*say --sources 3"):
+        parse("train")
+    with pytest.raises(InputError, match="02: --sources 0,3 does not fit 3 cameras"):
+        parse("train", sources="0,3")
+    with pytest.raises(InputError, match="--folders people"):
+        PersonPhotosDataParserConfig(data=folder, size=32, keypoint_names=NAMES).setup().get_dataparser_outputs("train")
