@@ -94,6 +94,8 @@ def test_decode_at_twice_the_rate(method, pictures, tmp_path):
         (lambda run, clip, folder: Decode(clip, folder / "a.wmv"), "must end in"),
         (lambda run, clip, folder: Decode(clip, folder / "a", keep_audio=clip), "--keep-audio"),
         (lambda run, clip, folder: Decode(clip, folder / "a.mp4", fps=0.0), "--fps"),
+        (lambda run, clip, folder: Decode(clip, folder / "a", fps=float("inf")), "--fps"),
+        (lambda run, clip, folder: Decode(clip, folder.parent), "is not empty"),
         (lambda run, clip, folder: Decode(run / "config.yml", folder / "a"), "no readable .bnrv video"),
         (lambda run, clip, folder: Info(folder / "none.bnrv"), "cannot be read"),
     ],
