@@ -52,7 +52,7 @@ class Decode:
         from PIL import Image
         from rich.progress import track
 
-        from nerfstudio_ext.cli.folders import require_empty
+        from nerfstudio_ext.cli.folders import require_empty, require_other
         from nerfstudio_ext.cli.frame_rate import check_rate, times_at
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.export.audio import check_sound
@@ -71,10 +71,7 @@ class Decode:
         check_rate(self.fps)
         video = read_video(self.video, "cuda" if torch.cuda.is_available() else "cpu")
 
-        for given in (self.video, self.keep_audio):
-            if given is not None and self.output.exists() and self.output.samefile(given):
-                raise InputError(f"{self.output} is {given} itself, which would be lost: write to another file.")
-
+        require_other(self.output, self.video, self.keep_audio)
         fps = self.fps or video.fps
         frames, count = video.stream(), len(video)
         if fps != video.fps and video.between_frames:

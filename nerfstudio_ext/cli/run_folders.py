@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Tuple
 
 if TYPE_CHECKING:
-    from nerfstudio.engine.trainer import TrainerConfig
-
     from nerfstudio_ext.engine.trainer import ExtTrainerConfig
     from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
 
@@ -50,16 +48,17 @@ def read_video_config(run: Path) -> "ExtTrainerConfig":
     return config
 
 
-def open_video_run(run: Path) -> Tuple["TrainerConfig", "BoostingNeRVModel"]:
+def open_video_run(run: Path) -> Tuple["ExtTrainerConfig", "BoostingNeRVModel"]:
     """Config and trained model of a run that represents a video.
 
     Raises:
         InputError: There is no run at that place, it has saved nothing, or it is of another kind.
     """
     from nerfstudio_ext.engine.runs import open_run
+    from nerfstudio_ext.engine.trainer import ExtTrainerConfig
     from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
 
     read_video_config(run)
     config, pipeline = open_run(run)
-    assert isinstance(pipeline.model, BoostingNeRVModel)
+    assert isinstance(config, ExtTrainerConfig) and isinstance(pipeline.model, BoostingNeRVModel)
     return config, pipeline.model

@@ -28,6 +28,7 @@ class Render:
         from nerfstudio.utils.rich_utils import CONSOLE
         from rich.progress import track
 
+        from nerfstudio_ext.cli.folders import require_other
         from nerfstudio_ext.cli.frame_rate import check_rate, times_at
         from nerfstudio_ext.cli.run_folders import open_video_run, run_folder
         from nerfstudio_ext.engine.errors import InputError
@@ -43,6 +44,7 @@ class Render:
                 f"--side-by-side needs the source, and {config.data} is gone: bring it back or leave it out."
             )
         output = self.output or run_folder(self.run) / "renders" / f"{clip.name}.mp4"
+        require_other(output, config.data_path())
         tiles = np.linspace(0, clip.num_frames - 1, min(12, clip.num_frames)).round().astype(int).tolist()
         kept = {}
 
