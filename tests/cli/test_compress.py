@@ -115,6 +115,14 @@ def test_a_run_is_never_written_over(run):
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == kept
 
 
+def test_without_the_source_nothing_is_begun(tiny_clip, tmp_path):
+    run = train(tiny_config("hnerv-tiny", tmp_path / "runs", data=tiny_clip)).folder
+    tiny_clip.unlink()
+    with pytest.raises(InputError, match=r"clip\.mp4 is gone: bring it back"):
+        Compress(run, vis="tensorboard").main()
+    assert list(run.parent.iterdir()) == [run]
+
+
 @pytest.mark.parametrize(
     "flags, told",
     [
