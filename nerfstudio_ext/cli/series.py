@@ -89,7 +89,8 @@ def train_all(series: Series, sizes: Sequence[int], on_ray: bool) -> List[Path]:
     """
     if not on_ray:
         return [series.train(size) for size in sizes]
-    found = dict(ray_results(_train_apart, [(series, size) for size in sizes], "A size of the series"))
+    calls = [(series, size) for size in sizes]
+    found = dict(ray_results(_train_apart, calls, "A size of the series", on_gpu=True))
     return [found[k] for k in range(len(sizes))]
 
 

@@ -147,3 +147,14 @@ def test_files_of_tasks_come_in_the_order_of_the_sizes(series, ray_here):
         series.file(size).parent.mkdir(parents=True)
         series.file(size).touch()
     assert train_all(series, (200, 100, 300), on_ray=True) == [series.file(size) for size in (200, 100, 300)]
+
+
+@pytest.mark.slow
+@pytest.mark.extra("ray")
+def test_a_task_trains_and_a_failure_is_told(series, ray_here):
+    short = replace(series, clip=("--last-frame", "1", "--max-side", "32"), epochs=1, compress_epochs=1)
+    (file,) = train_all(short, (20000,), on_ray=True)
+    assert len(read_video(file)) == 2
+    assert (file.parent / "log.txt").read_text().count("$ ns-") == 3
+    with pytest.raises(InputError, match=r"failed on Ray \(.* was made with other settings.*; the others are kept"):
+        train_all(replace(short, epochs=2), (20000,), on_ray=True)
