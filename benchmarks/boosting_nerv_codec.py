@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._harness import ROOT, Row, bunny, cached, settings_of, spread, trainer_for, write_rows
+from benchmarks._harness import ROOT, Row, bunny, cached, settings_of, spread, timed, trainer_for, write_rows
 from benchmarks.boosting_nerv_rate_models import GAUSSIAN_BITS, cost
 from nerfstudio_ext.cli.compress import LEARNING_RATE, RATE_LOSS_MULT, SCALE_LEARNING_RATE
 from nerfstudio_ext.engine.metrics import psnr
@@ -158,12 +158,13 @@ def huffman_bits(counts: List[int]) -> int:
 
 
 def decode_speed(frames: int) -> Dict[str, float]:
-    """Frames per second out of a file: two at once by the clock, and by one core's own time. What is in the numbers
-    changes nothing, so the network is hardly trained."""
+    """Frames per second out of a file: two at once by the clock, by one core's own time, and on CUDA where it is. What
+    is in the numbers changes nothing, so the network is hardly trained."""
     trainer = trainer_for(PRESET, bunny(), 0, 1, partial(edit_first, frames=frames), "cpu")
     trainer.train_iteration(0)
     trainer.pipeline.model.eval().prepare_eval()
-    video = StoredVideo(encode_model(trainer.pipeline.model, PRESET, 8))
+    data = encode_model(trainer.pipeline.model, PRESET, 8)
+    video = StoredVideo(data)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     clock, core = [], []
@@ -177,7 +178,12 @@ def decode_speed(frames: int) -> Dict[str, float]:
             _ = video[k]
         core.append(len(video) / (time.process_time() - start))
     torch.set_num_threads(threads)
-    return {"clock": float(np.median(clock[1:])), "core": float(np.median(core[1:]))}
+    found = {"clock": float(np.median(clock[1:])), "core": float(np.median(core[1:]))}
+    if torch.cuda.is_available():
+        video = StoredVideo(data, device="cuda")
+        passes = [timed(lambda: [video[k] for k in range(len(video))])() for _ in range(1 + TIMED_PASSES)]
+        found["cuda"] = len(video) / float(np.median(passes[1:]))
+    return found
 
 
 def measure(setting: Setting, seed: int, folder: Optional[Path] = None) -> Dict[str, Any]:
@@ -213,8 +219,8 @@ def paper_bytes(model: Any) -> float:
 
 @torch.no_grad()
 def training_rate(model: Any) -> Dict[str, float]:
-    """Bytes by the rate that training minimises (noise in place of rounding, no prediction), and what the coder makes of
-    the same numbers where embeddings are not predicted."""
+    """Bytes by the rate that training minimises (noise in place of rounding, no prediction), and what the coder makes
+    of the same numbers where embeddings are not predicted."""
     quantizer, numbers = model.quantizer, model.stored_numbers()
     quantizer.decoder.train()
     bits = float(quantizer.decoder(model.field.decoder_parameters()).bits)
@@ -312,6 +318,11 @@ def rows_of(results: List[Dict[str, Any]], speed: Optional[Dict[str, float]]) ->
     rows.append(row("speed/decode-file", what, clock, None, "frames/s", ">= 25", clock[0] >= 25))
     what = "frames decoded from the file in a second of one core's time"
     rows.append(row("speed/decode-file-core", what, core, None, "frames/s", None, None))
+    if "cuda" in speed:
+        what = "frames decoded from the file on a GPU"
+        rows.append(
+            row("speed/decode-file-cuda", what, [speed["cuda"]], None, "frames/s", ">= 25", speed["cuda"] >= 25)
+        )
     return rows
 
 

@@ -29,7 +29,7 @@ class RateReadout(nn.Module):
             "Rate",
             "no step yet",
             disabled=True,
-            hint="Bits per pixel by the rate model and PSNR, recent mean; files take fewer",
+            hint="Bits per pixel as training counts them and PSNR, recent mean; files take fewer",
         )
 
     def note(self, psnr: Tensor, bpp: Tensor) -> None:

@@ -20,7 +20,7 @@ from nerfstudio_ext.video.bitstream.coder import decode, encode, fit
 from nerfstudio_ext.video.bitstream.container import Packed, Table, pack, read_table, unpack
 from nerfstudio_ext.video.bitstream.prediction import restore
 from nerfstudio_ext.video.frames import ClipInfo, FrameStore
-from nerfstudio_ext.video.quantization import StoredNumbers, integers
+from nerfstudio_ext.video.quantization import StoredNumbers, even_step, integers
 
 MAX_FILE_BYTES = 2**31
 """Largest file that is read."""
@@ -235,13 +235,10 @@ def _quantise(model: BoostingNeRVModel, bits: int) -> StoredNumbers:
     levels = 2**bits - 1
     scales, tensors = [], []
     for tensor in model.field.decoder_parameters().values():
-        low, high = float(tensor.min()), float(tensor.max())
-        scales.append(max((high - low if high > low else 2 * abs(high)), 1e-6) / levels)
+        scales.append(even_step(tensor, levels))
         tensors.append(integers(torch.round(tensor / float(np.float32(scales[-1])))).reshape(-1))
     embedding, known = (1.0, 0.0), model.known_embeddings()
     if known is not None:
-        low, high = float(known.min()), float(known.max())
-        step = float(np.float32(max(high - low, 1e-6) / levels))
-        embedding = (step, float(np.float32(low)))
-        known = torch.round((known - embedding[1]) / step)
+        embedding = float(np.float32(even_step(known, levels))), float(np.float32(known.min()))
+        known = torch.round((known - embedding[1]) / embedding[0])
     return StoredNumbers(np.array(scales, np.float32), tensors, embedding, known)
