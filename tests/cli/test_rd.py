@@ -116,6 +116,14 @@ def test_a_stopped_series_goes_on(series, stopped_in):
     assert series.train(50000, done).is_file() and done.asked == []
 
 
+def test_what_a_compression_left_before_its_first_save_is_removed(series):
+    left = series.folder / "50000" / "clip" / "hnerv-tiny" / "second" / "config.yml"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    series.train(50000, Recorder(series.folder / "50000"))
+    assert left.parent.is_dir() and not left.exists()
+
+
 def test_a_series_of_other_settings_is_refused(series):
     series.train(50000, Recorder(series.folder / "50000"))
     with pytest.raises(InputError, match="other settings"):
