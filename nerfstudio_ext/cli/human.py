@@ -45,7 +45,7 @@ class Check:
     """Lay the body over the pictures of a capture and say how well it agrees with the masks."""
 
     data: Annotated[Path, tyro.conf.Positional]
-    """Folder in the layout of ZJU-MoCap."""
+    """Folder in the layout of ZJU-MoCap or in the neutral one."""
     output: Optional[Path] = None
     """Folder for one overlay per camera; none: check/ in the working directory."""
     body: Optional[Path] = None
@@ -59,9 +59,10 @@ class Check:
 
     def main(self) -> int:
         from nerfstudio_ext.export.capture_report import write_report
-        from nerfstudio_ext.human.zju_layout import capture_body, read_layout
+        from nerfstudio_ext.human.neutral_layout import open_layout
+        from nerfstudio_ext.human.zju_layout import capture_body
 
-        layout = read_layout(self.data.expanduser(), self.translation_unit)
+        layout = open_layout(self.data.expanduser(), self.translation_unit)
         motion = capture_body(layout, self.body, self.fit, range(len(layout.pictures)))
         output = self.output or Path("check")
         text, fits = write_report(layout, motion, output, self.frames)
@@ -75,7 +76,7 @@ class Fit(KeypointOptions):
     """Fit the free body model to a capture: triangulate 2-D key points, fit a build and a pose per frame, show it."""
 
     data: Annotated[Path, tyro.conf.Positional]
-    """Folder in the layout of ZJU-MoCap; a fitted body is not needed."""
+    """Folder in the layout of ZJU-MoCap or in the neutral one; a fitted body is not needed."""
     output: Annotated[Path, tyro.conf.Positional]
     """The body.npz to write; overlays go into a folder beside it."""
     weight: Optional[float] = None
@@ -87,9 +88,9 @@ class Fit(KeypointOptions):
         from nerfstudio_ext.export.capture_report import write_report
         from nerfstudio_ext.human.capture import CapturedScene
         from nerfstudio_ext.human.fit import fill_out, fit_body, write_fit
-        from nerfstudio_ext.human.zju_layout import read_layout
+        from nerfstudio_ext.human.neutral_layout import open_layout
 
-        layout = read_layout(self.data.expanduser(), self.translation_unit)
+        layout = open_layout(self.data.expanduser(), self.translation_unit)
         joints = self.triangulated(layout)
         fitted = fit_body(joints, {} if self.weight is None else {"weight": self.weight}, self.steps)
         if self.weight is None and layout.has_masks():
@@ -102,7 +103,8 @@ class Fit(KeypointOptions):
         write_fit(fitted, self.output)
         text, _ = write_report(layout, fitted.motion, self.output.with_suffix(""), 6)
         print(f"{text}\nbody: {self.output}; overlays: {self.output.with_suffix('')}")
-        print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.data} --body {self.output}")
+        parser = "zju-mocap-data" if (self.data.expanduser() / "annots.npy").is_file() else "multiview-human-data"
+        print(f"train on it with:  ns-train neural-body-tiny {parser} --data {self.data} --body {self.output}")
 
 
 @dataclass(kw_only=True)

@@ -27,6 +27,7 @@ COMMANDS: Dict[str, str] = {
     "doctor": "nerfstudio_ext.cli.doctor:Doctor",
     "export mesh": "nerfstudio_ext.cli.export:ExportMesh",
     "human check": "nerfstudio_ext.cli.human:Check",
+    "human convert": "nerfstudio_ext.cli.human_convert:Convert",
     "human fit": "nerfstudio_ext.cli.human:Fit",
     "human make": "nerfstudio_ext.cli.human:Make",
     "human masks": "nerfstudio_ext.cli.human_video:Masks",

@@ -25,6 +25,8 @@ class SmplParams:
     """The mean over the frames: one person has one shape."""
     root_rotation: Float[Tensor, "frames 3"]
     root_translation: Float[Tensor, "frames 3"]
+    numbers: List[int]
+    """Of the files."""
 
 
 def read_params(folder: Path) -> SmplParams:
@@ -36,14 +38,16 @@ def read_params(folder: Path) -> SmplParams:
     files = [path for path in folder.glob("*") if path.suffix in (".npy", ".json") and path.stem.isdigit()]
     if not files:
         raise InputError(f"{folder} holds no parameters: 0.npy, 1.npy, ... or 000000.json, 000001.json, ...")
-    frames = [_read(path) for path in sorted(files, key=lambda path: int(path.stem))]
+    files = sorted(files, key=lambda path: int(path.stem))
+    frames = [_read(path) for path in files]
     arrays = {}
     for key in KEYS:
         rows = [frame[key] for frame in frames]
         if len({row.shape for row in rows}) > 1:
             raise InputError(f"The frames in {folder} differ in how many numbers their {key} has.")
         arrays[key] = torch.from_numpy(np.stack(rows)).float()
-    return SmplParams(arrays["poses"], arrays["shapes"].mean(0), arrays["Rh"], arrays["Th"])
+    numbers = [int(path.stem) for path in files]
+    return SmplParams(arrays["poses"], arrays["shapes"].mean(0), arrays["Rh"], arrays["Th"], numbers)
 
 
 def _read(path: Path) -> Dict[str, np.ndarray]:
