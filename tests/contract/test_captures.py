@@ -72,19 +72,21 @@ def test_scores_say_what_they_count(run: Run, tmp_path: Path) -> None:
 
 
 def test_held_out_poses_have_scores_of_their_own(tmp_path: Path) -> None:
-    """ns-eval's JSON of a run whose last frame was never trained on."""
+    """ns-eval's JSON of a run whose last frame was never trained on; the others' poses were refined."""
     config = tiny_config("neural-body-tiny", tmp_path)
+    config.pipeline.model.refine_poses = config.pipeline.model.random_background = True
     config.pipeline.datamanager.dataparser.frames = 3
     config.pipeline.datamanager.dataparser.novel_frames = 1
     run = train(config)
     ComputePSNR(run.config_path, tmp_path / "scores.json").main()
     scores = json.loads((tmp_path / "scores.json").read_text())["results"]
-    names = {"psnr", "psnr_box", "psnr_masked", "mask_iou", "depth_error", "ssim"}
+    names = {"psnr", "psnr_box", "psnr_masked", "mask_iou", "depth_error", "ssim", "ssim_zju"}
     assert names | {f"novel_pose_{name}" for name in names} <= set(scores)
     assert scores["novel_pose_psnr_box"] != scores["psnr_box"]
     model = run.open().model
     assert len(model.field.latents) == 2 and model.num_frames == 3
     assert torch.equal(model.latent_of(2), model.field.latents[1]), "an unseen pose takes the last code"
+    assert model.refinement.shifts.shape == (2, 3) and bool((model.refinement.shifts != 0).any())
 
 
 def test_orbit_and_new_poses_are_filmed(run: Run, folder: Path, tmp_path: Path, capsys) -> None:
