@@ -32,6 +32,7 @@ COMMANDS: Dict[str, str] = {
     "human make": "nerfstudio_ext.cli.human:Make",
     "human masks": "nerfstudio_ext.cli.human_video:Masks",
     "human meshes": "nerfstudio_ext.cli.human:Meshes",
+    "human official": "nerfstudio_ext.cli.human_official:Official",
     "human orbit": "nerfstudio_ext.cli.human:Orbit",
     "human repose": "nerfstudio_ext.cli.human:Repose",
     "human smpl": "nerfstudio_ext.cli.human:Smpl",

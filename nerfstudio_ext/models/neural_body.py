@@ -4,12 +4,12 @@
 Implemented: codes on the vertices of any body of fixed topology, diffused by a sparse convolution tower; a latent code
 per frame; boxes per frame. Deviations: codes of vertices in one voxel are averaged, levels are read at their exact
 place, only samples near the body are decoded (in training and evaluation alike), the last interval of a ray is finite.
-Not here: the released weights.
+Released weights come in through `fields/official_weights.py`.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Literal, Optional, Sequence, Tuple, Type
+from typing import Dict, List, Literal, Optional, Sequence, Tuple, Type, Union
 
 import torch
 import torch.nn.functional as F
@@ -52,8 +52,8 @@ class NeuralBodyModelConfig(ExtModelConfig):
     """Architecture."""
     voxel_size: float = 0.005
     """Finest voxels of the tower, metres."""
-    box_padding: float = 0.05
-    """Room around the vertices on every side, metres."""
+    box_padding: Union[float, Tuple[float, float, float]] = 0.05
+    """Room around the vertices on every side, or along x, y and z, metres."""
     reach: int = 3
     """Samples further than this many voxels of half the resolution from the body are empty and never decoded."""
     num_samples: int = 64

@@ -14,14 +14,17 @@ from PIL import Image
 
 from dataparsers.zju_mocap import ZjuMocapDataParserConfig
 from nerfstudio_ext.cli.human import Check, Fit, Make, Meshes, Orbit, Repose, Walk
+from nerfstudio_ext.cli.human_official import PADDING, Official
 from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.runs import open_run
 from nerfstudio_ext.human.body_model import anny_keypoints
 from nerfstudio_ext.human.body_motion import read_body, write_body
 from nerfstudio_ext.human.keypoints import SKELETONS
 from nerfstudio_ext.human.zju_layout import read_layout
 from tests.contract.runs import SIDE, Run, tiny_config, train
 from tests.contract.test_reload import change_checkpoint
+from tests.fields.test_official_weights import official_net, write
 
 pytestmark = [pytest.mark.extra("anny"), pytest.mark.extra("embreex"), pytest.mark.slow]
 
@@ -142,3 +145,26 @@ def test_key_points_become_a_body(large: Path, tmp_path: Path, capsys) -> None:
         Fit(large, tmp_path / "x.npz", keypoints=tmp_path / "found.npz", keypoint_step=4).main()
     with pytest.raises(InputError, match="holds no kpts2d"):
         Fit(large, tmp_path / "x.npz").main()
+
+
+def test_a_published_checkpoint_becomes_a_run(folder: Path, tmp_path: Path) -> None:
+    """Weights in the form of the release, for the drawn body; a person sees them through the stock commands."""
+    motion = read_body(folder / "body.npz")
+    weights = write(tmp_path / "latest.pth", official_net(motion.vertices.shape[1], frames=1))
+    with pytest.raises(InputError, match="has no vertices/"):
+        Official(weights, folder, tmp_path / "run").main()
+    Official(weights, folder, tmp_path / "run", novel_frames=1, fit="new").main()
+    config, pipeline = open_run(tmp_path / "run", "test")
+    model = pipeline.model.eval()
+    assert config.pipeline.model.field.level_mapping == "official"
+    low, high = model._frames[0].box
+    around = torch.tensor(PADDING)
+    torch.testing.assert_close(torch.stack([low + around, high - around]), torch.stack([
+        motion.vertices[0].amin(0), motion.vertices[0].amax(0)]))  # fmt: skip
+    theirs = torch.load(weights)["net"]
+    assert torch.equal(model.field.codes.detach(), theirs["c.weight"]) and model.num_frames == 2
+    outputs = model.get_outputs_for_camera(pipeline.datamanager.eval_dataset.cameras[:1])
+    assert float(outputs["accumulation"].max()) > 0.5 and bool(torch.isfinite(outputs["rgb"]).all())
+    other = write(tmp_path / "other.pth", official_net(70, frames=1))
+    with pytest.raises(InputError, match="codes for 70 vertices"):
+        Official(other, folder, tmp_path / "none", fit="new").main()
