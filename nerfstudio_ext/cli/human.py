@@ -206,7 +206,7 @@ class Smpl:
         params = read_params(self.params)
         body = read_smpl(self.model)
         motion = easymocap_motion(body, params.poses, params.betas, params.root_rotation, params.root_translation,
-                                  self.blend_shapes).check(str(self.params))  # fmt: skip
+                                  self.blend_shapes, params.expressions).check(str(self.params))  # fmt: skip
         self.output.parent.mkdir(parents=True, exist_ok=True)
         write_body(motion, self.output)
         print(f"{len(motion.vertices)} frames of {motion.vertices.shape[1]} vertices: {self.output}")

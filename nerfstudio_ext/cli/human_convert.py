@@ -75,5 +75,5 @@ class Convert:
         params = read_params(source / PARAMS)
         layout = read_easymocap_capture(source, self.masks, params.numbers)
         motion = easymocap_motion(read_smpl(self.model), params.poses, params.betas, params.root_rotation,
-                                  params.root_translation)  # fmt: skip
+                                  params.root_translation, expressions=params.expressions)  # fmt: skip
         return layout, motion.check(str(source / PARAMS))
