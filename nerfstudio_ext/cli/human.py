@@ -25,6 +25,8 @@ class Make:
     """Degrees that the person turns over the motion."""
     gain: float = 0.0
     """Every frame's colours are multiplied by a number of its own within 1 +- gain, as exposure wanders."""
+    loose: bool = False
+    """The person wears a skirt that does not follow the skeleton."""
     naming: Literal["numbers", "long"] = "numbers"
     """How pictures are called: 000000.jpg, or as for the subjects 313 and 315."""
 
@@ -34,7 +36,7 @@ class Make:
         from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
 
         require_empty(self.folder)
-        scene = human_scene(HumanSceneOptions(self.frames, self.cameras, self.size, self.turn, self.gain))
+        scene = human_scene(HumanSceneOptions(self.frames, self.cameras, self.size, self.turn, self.gain, self.loose))
         write_human_scene(scene, self.folder, self.naming)
         print(f"{self.frames} frames from {self.cameras} cameras: {self.folder}")
         print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.folder}")
