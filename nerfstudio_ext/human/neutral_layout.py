@@ -16,6 +16,7 @@ from nerfstudio_ext.human.photos import read_transforms
 from nerfstudio_ext.human.zju_layout import UnitName, ZjuLayout, read_layout
 
 TRANSFORMS, BODY = "transforms.json", "body.npz"
+FILES = ("file_path", "mask_path")
 LENS = ("k1", "k2", "p1", "p2", "k3")
 STILL = 1e-5
 """Metres, and pixels per pixel, that a camera's numbers may differ by from moment to moment."""
@@ -40,16 +41,22 @@ def read_neutral(folder: Path) -> ZjuLayout:
     """
     path = folder / TRANSFORMS
     meta = read_transforms(path, "cameras, masks and moments")
-    frames: Dict[Any, Dict[int, Dict[str, Any]]] = {}
-    for entry in meta.get("frames", []):
+    frames: Dict[str, Dict[int, Dict[str, Any]]] = {}
+    entries = meta.get("frames", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: frames must be a list with an object per picture.")
+    for entry in entries:
         where = f"{path}: {entry.get('file_path')}"
         lacking = [key for key in ("file_path", "camera_id", "frame_index") if key not in entry]
         if lacking:
             raise InputError(f"{where} has no {', '.join(lacking)}: each picture says which camera and moment it is.")
-        moments = frames.setdefault(entry["camera_id"], {})
-        if int(entry["frame_index"]) in moments:
+        number = entry["frame_index"]
+        if not isinstance(number, int) or not all(isinstance(entry.get(key, ""), str) for key in FILES):
+            raise InputError(f"{where}: frame_index is a whole number, and file_path and mask_path are words.")
+        moments = frames.setdefault(str(entry["camera_id"]), {})
+        if number in moments:
             raise InputError(f"{where} is the second picture of camera {entry['camera_id']} at this moment.")
-        moments[int(entry["frame_index"])] = entry
+        moments[number] = entry
     if not frames:
         raise InputError(f"{path} names no picture.")
     numbers = sorted(set().union(*frames.values()))
@@ -74,7 +81,7 @@ def read_neutral(folder: Path) -> ZjuLayout:
     )
 
 
-def _standing(meta: Dict[str, Any], name: Any, moments: Dict[int, Dict[str, Any]], path: Path) -> CaptureCamera:
+def _standing(meta: Dict[str, Any], name: str, moments: Dict[int, Dict[str, Any]], path: Path) -> CaptureCamera:
     """The camera that all moments of one name agree on."""
     found: List[np.ndarray] = []
     for entry in moments.values():

@@ -12,8 +12,10 @@ import trimesh
 from nerfstudio.scripts.eval import ComputePSNR
 from PIL import Image
 
+from dataparsers.multiview_human import MultiviewHumanDataParserConfig
 from dataparsers.zju_mocap import ZjuMocapDataParserConfig
 from nerfstudio_ext.cli.human import Check, Fit, Make, Meshes, Orbit, Repose, Walk
+from nerfstudio_ext.cli.human_convert import Convert
 from nerfstudio_ext.cli.human_official import PADDING, Official
 from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
@@ -64,6 +66,15 @@ def test_a_written_capture_trains_like_the_drawn_one(run: Run, tmp_path: Path) -
     direct = train(tiny_config("neural-body-tiny", tmp_path))
     assert len(direct.losses) == len(run.losses) == 2
     np.testing.assert_allclose(run.losses, direct.losses, atol=1e-3)
+
+
+def test_the_neutral_layout_trains_like_the_one_that_it_was_made_of(run: Run, folder: Path, tmp_path: Path) -> None:
+    Convert(folder, tmp_path / "neutral").main()
+    config = tiny_config("neural-body-tiny", tmp_path)
+    config.pipeline.datamanager.dataparser = MultiviewHumanDataParserConfig(data=tmp_path / "neutral")
+    neutral = train(config)
+    np.testing.assert_allclose(neutral.losses, run.losses, atol=1e-4)
+    assert neutral.open().model.num_frames == 2
 
 
 def test_scores_say_what_they_count(run: Run, tmp_path: Path) -> None:

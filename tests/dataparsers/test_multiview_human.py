@@ -185,6 +185,8 @@ SPOILED = {
         "holds no rotation",
     ),
     "a mask too few": (lambda f: rewrite(f, lambda m: m["frames"][5].pop("mask_path")), "masks for some pictures"),
+    "frames by name": (lambda f: rewrite(f, lambda m: m.update(frames={"a": {}})), "must be a list"),
+    "a moment in words": (lambda f: rewrite(f, lambda m: m["frames"][0].update(frame_index="first")), "whole number"),
     "no pictures": (lambda f: rewrite(f, lambda m: m.update(frames=[])), "names no picture"),
     "a missing mask": (lambda f: (f / "masks" / "01" / "000002.png").unlink(), r"There is no .*000002\.png"),
 }
