@@ -10,6 +10,7 @@ import torch
 
 from dataparsers.multiview_human import MultiviewHumanDataParserConfig
 from dataparsers.zju_mocap import ZjuMocapDataParserConfig
+from nerfstudio_ext.cli.human import Check, Fit
 from nerfstudio_ext.cli.human_convert import Convert
 from nerfstudio_ext.data.human import HumanDataset
 from nerfstudio_ext.engine.errors import InputError
@@ -79,6 +80,13 @@ def test_no_pickle_is_written_and_times_are(neutral):
         ("00", 1, 0.0), ("00", 2, 0.5), ("00", 3, 1.0),
     ]  # fmt: skip
     assert (neutral / frames[4]["mask_path"]).is_file() and frames[4]["file_path"] == "images/01/000002.jpg"
+
+
+def test_the_other_commands_read_it(neutral, tmp_path, capsys):
+    assert Check(neutral, tmp_path / "check").main() == 0
+    assert "Body and masks agree" in capsys.readouterr().out and len(list((tmp_path / "check").iterdir())) == 3
+    with pytest.raises(InputError, match="holds no kpts2d"):
+        Fit(neutral, tmp_path / "body.npz").main()
 
 
 def test_moments_may_come_in_any_order_and_bodies_are_found_by_their_number(folder):

@@ -167,6 +167,22 @@ def test_hands_and_faces_are_those_of_the_package(larger, monkeypatch):
     torch.testing.assert_close(found, theirs(**given).vertices.detach(), rtol=0, atol=3e-5)
 
 
+@pytest.mark.extra("smplx")
+def test_easymocaps_bodies_stand_where_the_package_puts_them(path):
+    """Rh and Th, converted, as the package's global_orient and transl."""
+    import smplx
+
+    ids = dict.fromkeys(smplx.body_models.VERTEX_IDS["smplh"], 0)
+    theirs = smplx.SMPL("", data_struct=smplx.utils.Struct(**contents()), batch_size=2, vertex_ids=ids)
+    torch.manual_seed(1)
+    body, betas = read_smpl(path), torch.randn(SHAPES)
+    poses, turn, shift = 0.3 * torch.randn(2, 3 * (JOINTS - 1)), torch.randn(2, 3), torch.randn(2, 3)
+    orient, transl = to_smplx(body, betas, turn, shift)
+    wanted = theirs(betas=betas.expand(2, -1), body_pose=poses, global_orient=orient, transl=transl).vertices
+    found = easymocap_motion(body, poses, betas, turn, shift).vertices
+    torch.testing.assert_close(found, wanted.detach(), rtol=0, atol=1e-5)
+
+
 def test_easymocap_turns_about_the_origin_and_smplx_about_the_pelvis(path):
     """Both give the same vertices after the conversion, to 1e-5 m."""
     torch.manual_seed(1)
