@@ -60,6 +60,10 @@ class BodyFrame:
         body = (points - self.translation) @ self.rotation
         return (body - self.corner).flip(-1) / self.voxel_size
 
+    def carried(self, points: Float[Tensor, "n 3"], other: "BodyFrame") -> Float[Tensor, "n 3"]:
+        """World points that move with the body from here to where another frame has it."""
+        return ((points - self.translation) @ self.rotation) @ other.rotation.T + other.translation
+
     def is_near(self, points: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
         """Whether a sample at each world point is decoded at all, in training and in evaluation alike."""
         return flagged(self.near_body, self.voxels(points) / 2)

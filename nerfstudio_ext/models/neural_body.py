@@ -8,7 +8,6 @@ Released weights come in through `fields/official_weights.py`.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Dict, List, Literal, Optional, Sequence, Tuple, Type, Union
 
 import torch
@@ -24,11 +23,12 @@ from torch.nn import Parameter
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.frame_controls import FrameControls
-from nerfstudio_ext.engine.pose_controls import MOTION_FILE, PoseControls
+from nerfstudio_ext.engine.pose_controls import PoseControls
 from nerfstudio_ext.fields.neural_body_field import NeuralBodyField, NeuralBodyFieldConfig
 from nerfstudio_ext.human.body_grid import BodyFrame, BodyFrames, box_span
-from nerfstudio_ext.human.body_motion import BodyMotion, read_body
+from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.pose_refinement import PoseRefinement
+from nerfstudio_ext.human.pose_sources import chosen_motion
 from nerfstudio_ext.human.splat import lay_over
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import render_weights
@@ -158,17 +158,9 @@ class NeuralBodyModel(RayModel):
         """
         if self._in_training:
             raise InputError("The training needs the captured poses: choose others when it has ended.")
-        if source == MOTION_FILE:
-            if not path.strip():
-                raise InputError("Name the motion file.")
-            file = Path(path.strip()).expanduser()
-            self.set_motion(read_body(file))
-            return f"{self.num_frames} frames of {file.name}"
-        if source == "rest":
-            self.set_motion(self._captured.resting())
-            return "at rest"
-        self.set_motion(self._captured, self._trained)
-        return f"{self.num_frames} captured frames"
+        motion, words = chosen_motion(source, path, self._captured)
+        self.set_motion(motion, self._trained if motion is self._captured else ())
+        return words
 
     def _frame(self, number: int) -> BodyFrame:
         """A frame, with what was learned about where its body is."""
@@ -194,9 +186,8 @@ class NeuralBodyModel(RayModel):
         """One picture, and ``body``: the vertices of its frame over it."""
         outputs = super().get_outputs_for_camera(camera, obb_box)
         number = 0 if camera.times is None else int(self._numbers(camera.times.flatten()[:1]))
-        given, placed = self._frames[number], self._frame(number)
-        body = (self.motion.vertices[number].to(self.device) - given.translation) @ given.rotation
-        outputs["body"] = lay_over(outputs["rgb"], body @ placed.rotation.T + placed.translation, camera)
+        vertices = self._frames[number].carried(self.motion.vertices[number].to(self.device), self._frame(number))
+        outputs["body"] = lay_over(outputs["rgb"], vertices, camera)
         return outputs
 
     @torch.no_grad()
