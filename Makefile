@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check format lock bench clean
+.PHONY: help env demo test check fresh-decode format lock bench clean
 
 BIN := .venv/bin
 METHOD ?= hnerv-boost-tiny
@@ -12,7 +12,7 @@ BENCH ?= $(shell grep -l __main__ benchmarks/[!_]*.py)
 UNLOCKED := pip pyliblzfse nerfstudio-ext
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 env: .venv/.installed  ## create .venv with the tested packages (any other target does it when needed)
 
@@ -33,6 +33,9 @@ check: env  ## formatting, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/basedpyright
+
+fresh-decode: env  ## decode small .bnrv files in an environment made anew with the package alone
+	@.ci/fresh-decode
 
 format: env  ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix --quiet . || true

@@ -233,12 +233,12 @@ MEASURES = (("chamfer_cm", "cm"), ("p2s_cm", "cm"), ("nc", ""))
 
 
 def against(claim: str, ours: str, other: str, text: str, gates: Dict[Tuple[str, str], Tuple[str, float]]) -> Any:
-    """Rows of two variants, one for each measure and kind of pose; some have a gate."""
+    """Rows of two variants, one for each measure, and the distance for each kind of pose; some have a gate."""
 
     def rows(runs: Dict[str, Dict[str, Scores]], setting: str) -> List[Row]:
         found = []
         for measure, unit in MEASURES:
-            for pose in ("all", *POSES):
+            for pose in ("all", *POSES) if measure == "chamfer_cm" else ("all",):
                 pair = (values(runs[name], QUIET, measure, pose) for name in (ours, other))
                 gate, most = gates.get((measure, pose), ("", 0.0))
                 what = f"{measure}, {pose} poses: {text}, {setting}"

@@ -64,5 +64,5 @@ keypoint_nerf_tiny = _preset(
     20,
     1e-3,
     0.1,
-    4000,
+    3600,
 )

@@ -25,7 +25,12 @@ class RateReadout(nn.Module):
         self._steps_per_line = steps_per_line
         self._noted: List[Tensor] = []
         self._steps = 0
-        self.rate = ViewerText("Rate", "no step yet", disabled=True, hint="Bits per pixel and PSNR, recent mean")
+        self.rate = ViewerText(
+            "Rate",
+            "no step yet",
+            disabled=True,
+            hint="Bits per pixel as training counts them and PSNR, recent mean; files take fewer",
+        )
 
     def note(self, psnr: Tensor, bpp: Tensor) -> None:
         """Take in one training step: PSNR of its frames in dB, and bits per pixel of the whole video."""
@@ -40,4 +45,4 @@ class RateReadout(nn.Module):
 
     def _text(self) -> str:
         psnr, bpp = torch.stack(self._noted[-self._steps_per_line :]).mean(0).tolist()
-        return f"{bpp:.4f} bits/pixel (target {self._target:.4f}), {psnr:.2f} dB"
+        return f"{bpp:.4f} bits/pixel before prediction (target {self._target:.4f}), {psnr:.2f} dB"

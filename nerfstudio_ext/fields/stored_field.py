@@ -15,17 +15,17 @@ MAX_SIDE, MAX_PIXELS = 2**14, 2**25
 """Largest side of a frame, and most pixels in one (8K has 33 million)."""
 MAX_FRAMES = 2**15
 """Longest clip."""
-MAX_TIME_CODES = 2**22
+MAX_TIME_CODES = 2**21
 """Most entries of the table of time codes (frames times frequencies)."""
 MAX_WIDTH = 2**12
 """Largest width, of whatever kind."""
 MAX_GRID_CELLS, MAX_TOKENS = 2**16, 2**12
 """Largest coarse grid, in cells, and where each cell is a token that attends to all others."""
-MAX_ACTIVATIONS = 2**30
-"""Most numbers in one layer's output."""
-MAX_NUMBERS = 2**28
-"""Largest network with its embeddings."""
-NUMBERS_PER_BYTE, FREE_NUMBERS = 256, 2**16
+MAX_ACTIVATIONS = 2**29
+"""Most numbers in one layer's output: 2 GiB."""
+MAX_NUMBERS = 2**27
+"""Largest network with its embeddings: 1 GiB, codes and weights."""
+NUMBERS_PER_BYTE, FREE_NUMBERS = 64, 2**16
 """A file must be this long: one byte per so many numbers beyond the free ones."""
 LEFT_OUT = ("_target", "encoder_width")
 """What decoding does not need of an architecture."""
@@ -70,6 +70,8 @@ class Description:
     """Width of the network."""
     sketch: BoostingNeRVField
     """The network on the meta device, with the time codes of a single frame."""
+    method: str
+    """Preset that it was trained with, for people to read."""
     task: str
     """One of TASKS."""
 
@@ -112,13 +114,15 @@ def read_description(header: Dict[str, Any], num_bytes: int) -> Description:
             sketch = BoostingNeRVField(config, layout, 1, width, with_encoder=False)
     except (ValueError, RuntimeError, ArithmeticError, TypeError, AssertionError):
         raise InputError("its header describes no network") from None
+    if any(tensor.numel() == 0 for tensor in sketch.parameters()):
+        raise InputError("its header describes a network with a layer of no width")
     numbers = sketch.num_decoder_parameters() + num_embedded(sketch, clip.num_frames, task) * math.prod(
         sketch.embedding_shape or ()
     )
     allowed = min(MAX_NUMBERS, FREE_NUMBERS + NUMBERS_PER_BYTE * num_bytes)
     if numbers > allowed:
         raise InputError(f"its network would take {numbers} numbers, more than the {allowed} that its size allows")
-    return Description(clip, config, layout, width, sketch, task)
+    return Description(clip, config, layout, width, sketch, _text(header, "method"), task)
 
 
 def num_embedded(field: BoostingNeRVField, num_frames: int, task: str) -> int:
@@ -134,15 +138,12 @@ def _clip(facts: Any) -> ClipInfo:
     height, width = (_integer(facts, side, 1, MAX_SIDE) for side in ("height", "width"))
     if height * width > MAX_PIXELS:
         raise InputError(f"its frames of {width}x{height} have more than {MAX_PIXELS} pixels")
-    name = facts.get("name")
-    if not isinstance(name, str) or len(name) > 255:
-        raise InputError("its header names no clip")
     return ClipInfo(
         num_frames=_integer(facts, "num_frames", 1, MAX_FRAMES),
         height=height,
         width=width,
         fps=_number(facts, "fps", 1e-3, 1e4),
-        name="".join(c if c.isprintable() else "?" for c in name),
+        name=_text(facts, "name"),
         source_bytes=_integer(facts, "source_bytes", 0, 2**62),
     )
 
@@ -193,6 +194,14 @@ def _check_work(config: BoostingNeRVFieldConfig, layout: FrameLayout, num_frames
         cells *= stride**2
         if not 1 <= channels <= 2 * MAX_WIDTH or channels * cells > MAX_ACTIVATIONS:
             raise InputError(f"stage {stage} of its network is wider than the limits allow")
+
+
+def _text(values: Dict[str, Any], name: str) -> str:
+    """A short text that cannot steer a terminal."""
+    value = values.get(name)
+    if not isinstance(value, str) or len(value) > 255:
+        raise InputError(f"'{name}' in its header is not a text of at most 255 characters")
+    return "".join(c if c.isprintable() else "?" for c in value)
 
 
 def _integer(values: Dict[str, Any], name: str, least: int, most: int) -> int:

@@ -1,11 +1,12 @@
 """A video as a .bnrv file: written from a trained model, read without one (format: docs/formats/bnrv.md)."""
 
+import math
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -13,14 +14,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.fields.boosting_nerv_field import BoostingNeRVField
 from nerfstudio_ext.fields.stored_field import Description, describe, read_description
 from nerfstudio_ext.models.boosting_nerv import SMOOTH_BASE, BoostingNeRVModel
 from nerfstudio_ext.video.bitstream.coder import decode, encode, fit
 from nerfstudio_ext.video.bitstream.container import Packed, Table, pack, read_table, unpack
 from nerfstudio_ext.video.bitstream.prediction import restore
 from nerfstudio_ext.video.frames import ClipInfo, FrameStore
-from nerfstudio_ext.video.quantization import StoredNumbers, integers
+from nerfstudio_ext.video.quantization import StoredNumbers, even_step, integers
 
 MAX_FILE_BYTES = 2**31
 """Largest file that is read."""
@@ -44,16 +44,19 @@ class StoredVideo:
         try:
             packed = unpack(data)
             description = read_description(packed.header, packed.num_bytes)
-            field = self._read_network(description, packed)
+            self._table, self._decoder_codes, self._embedding_codes = read_numbers(packed, description)
         except InputError as error:
             if "pip install" in str(error):
                 raise
             raise InputError(f"{name} is no readable .bnrv video: {error}.") from None
         self.clip: ClipInfo = description.clip
-        self.header = packed.header
+        self.header = {**packed.header, "method": description.method}
         self.num_bytes = packed.num_bytes
         self.payload_bytes = 4 * len(packed.words)
         self.device = torch.device(device)
+        field = description.build()
+        for tensor, part, scale in zip(field.decoder_parameters().values(), self._decoder_codes, self._table.scales):
+            tensor.data.copy_(torch.from_numpy(part.astype(np.float32) * scale).view(tensor.shape))
         # As in training: these run faster with channels innermost.
         self.field = field.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -83,7 +86,7 @@ class StoredVideo:
         """Frame k in [0, 1], on the device."""
         if not 0 <= k < len(self):
             raise IndexError(f"Frame {k} is not one of the video's frames 0 to {len(self) - 1}.")
-        return self.field(torch.tensor([k], device=self.device), self._embedding(k))[0]
+        return self._picture(k, self._embedding(k))
 
     @property
     def between_frames(self) -> bool:
@@ -101,7 +104,16 @@ class StoredVideo:
         code = self.field.time_code_between(Fraction(position).limit_denominator(1000), len(self))
         first, second = self._embedding(before), self._embedding(before + 1)
         mixed = None if first is None or second is None else torch.lerp(first, second, position - before)
-        return self.field(torch.tensor([before], device=self.device), mixed, code)[0]
+        return self._picture(before, mixed, code)
+
+    def _picture(self, k: int, embedding: Optional[Tensor], code: Optional[Tensor] = None) -> Tensor:
+        """What the network makes of frame k, or of another time code; never in TF32, which GPUs' convolutions would
+        otherwise round to: ten bits."""
+        index = torch.tensor([k], device=self.device)
+        if self.device.type != "cuda":
+            return self.field(index, embedding, code)[0]
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return self.field(index, embedding, code)[0]
 
     def _embedding(self, k: int) -> Optional[Tensor]:
         """Embedding of frame k, [1, channels, grid height, grid width]; none where frames have none."""
@@ -137,25 +149,24 @@ class StoredVideo:
                 torch.set_num_threads(threads)
 
     def codes(self) -> List[np.ndarray]:
-        """Integer codes as they lie in the file: the decoder's tensors, then the frames' embeddings."""
+        """Integer codes: the decoder's tensors, then the frames' embeddings (in the file, as differences)."""
         return [*self._decoder_codes, *self._embedding_codes]
 
-    def _read_network(self, description: Description, packed: Packed) -> BoostingNeRVField:
-        """Decode the words into the network's parameters and the embeddings' codes."""
-        sizes = [tensor.numel() for tensor in description.sketch.decoder_parameters().values()]
-        num_tensors, shape = len(sizes), description.sketch.embedding_shape
-        num_embedded = description.num_embedded
-        self._table: Table = read_table(packed, num_tensors, num_embedded, shape[0] if shape else 0)
-        codes = decode(packed.words, self._table.distributions, sizes + [int(np.prod(shape or 0))] * num_embedded)
-        self._decoder_codes = codes[:num_tensors]
-        self._embedding_codes: List[np.ndarray] = []
-        if shape is not None:
-            moved = np.stack(codes[num_tensors:]).reshape(num_embedded, *shape)
-            self._embedding_codes = list(restore(moved, self._table.prediction))
-        field = description.build()
-        for tensor, part, scale in zip(field.decoder_parameters().values(), self._decoder_codes, self._table.scales):
-            tensor.data.copy_(torch.from_numpy(part.astype(np.float32) * scale).view(tensor.shape))
-        return field
+
+def read_numbers(packed: Packed, description: Description) -> Tuple[Table, List[np.ndarray], List[np.ndarray]]:
+    """The numbers of a file: its table, the codes of the decoder's tensors, and those of the frames' embeddings.
+
+    Raises:
+        InputError: They are not those of the network that the header describes.
+    """
+    sizes = [tensor.numel() for tensor in description.sketch.decoder_parameters().values()]
+    num_tensors, shape = len(sizes), description.sketch.embedding_shape
+    num_embedded = description.num_embedded
+    table = read_table(packed, num_tensors, num_embedded, shape[0] if shape else 0)
+    codes = decode(packed.words, table.distributions, sizes + [math.prod(shape or (0,))] * num_embedded)
+    if shape is None:
+        return table, codes, []
+    return table, codes[:num_tensors], restore([part.reshape(shape) for part in codes[num_tensors:]], table.prediction)
 
 
 def as_picture(frame: Float[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
@@ -224,13 +235,10 @@ def _quantise(model: BoostingNeRVModel, bits: int) -> StoredNumbers:
     levels = 2**bits - 1
     scales, tensors = [], []
     for tensor in model.field.decoder_parameters().values():
-        low, high = float(tensor.min()), float(tensor.max())
-        scales.append(max((high - low if high > low else 2 * abs(high)), 1e-6) / levels)
+        scales.append(even_step(tensor, levels))
         tensors.append(integers(torch.round(tensor / float(np.float32(scales[-1])))).reshape(-1))
     embedding, known = (1.0, 0.0), model.known_embeddings()
     if known is not None:
-        low, high = float(known.min()), float(known.max())
-        step = float(np.float32(max(high - low, 1e-6) / levels))
-        embedding = (step, float(np.float32(low)))
-        known = torch.round((known - embedding[1]) / step)
+        embedding = float(np.float32(even_step(known, levels))), float(np.float32(known.min()))
+        known = torch.round((known - embedding[1]) / embedding[0])
     return StoredNumbers(np.array(scales, np.float32), tensors, embedding, known)

@@ -73,7 +73,7 @@ class DecoderQuantizer(nn.Module):
     def start(self, tensors: Mapping[str, Tensor]) -> None:
         """Set every scale to a fixed share of its tensor's range."""
         for index, name in enumerate(self._names):
-            self.log_scale[index] = math.log(starting_scale(tensors[name]))
+            self.log_scale[index] = math.log(even_step(tensors[name]))
 
     def scales(self) -> Float[Tensor, "tensors"]:
         """Step between neighbouring codes of each tensor, in the tensor's own units."""
@@ -109,7 +109,7 @@ class EmbeddingQuantizer(nn.Module):
     @torch.no_grad()
     def start(self, embeddings: Embeddings) -> None:
         """Set the scale to a fixed share of the range over all frames, and the offset to its lower end."""
-        self.log_scale.fill_(math.log(starting_scale(embeddings)))
+        self.log_scale.fill_(math.log(even_step(embeddings)))
         self.offset.fill_(float(embeddings.min()))
 
     def _codes(self, embeddings: Embeddings) -> Embeddings:
@@ -221,7 +221,7 @@ class VideoQuantizer(nn.Module):
         return self.embeddings(embeddings)
 
 
-def starting_scale(tensor: Tensor) -> float:
-    """Range of a tensor over START_LEVELS; for a constant one, twice its size takes the place of the range."""
+def even_step(tensor: Tensor, levels: int = START_LEVELS) -> float:
+    """Range of a tensor over a number of levels; for a constant one, twice its size takes the place of the range."""
     low, high = float(tensor.min()), float(tensor.max())
-    return max(high - low if high > low else 2 * abs(high), 1e-6) / START_LEVELS
+    return max(high - low if high > low else 2 * abs(high), 1e-6) / levels

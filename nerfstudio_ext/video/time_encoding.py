@@ -2,8 +2,8 @@
 
 With b=1.25 the 80th frequency is 1.4e8, where one float32 step is larger than a period: computed in floating point, the
 upper half of the code depends on how a device rounds powers and products, and a stored video would decode to noise
-elsewhere. Times and bases are rational, so the phase is reduced modulo one period in exact integer arithmetic before
-any rounding.
+elsewhere. Times and bases are rational, so the phase is worked out in integers, to 128 binary digits behind the point,
+and reduced modulo one period before it is rounded to a float.
 """
 
 import math
@@ -13,6 +13,9 @@ from typing import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+GUARD_BITS, PHASE_BITS = 64, 128
+"""Binary digits of a phase behind the point, and more of them while it is worked out."""
 
 
 def positional_encoding(
@@ -28,17 +31,20 @@ def positional_encoding(
     Returns:
         CPU float32 table with 2 * num_frequencies channels, rounded once from float64.
     """
-    ratio = Fraction(str(base))
-    powers = [ratio**k for k in range(num_frequencies)]
-    half_turns = [[_half_turns(power, position) for power in powers] for position in positions]
-    phase = torch.tensor(half_turns, dtype=torch.float64) * math.pi
+    ratio, common = Fraction(str(base)), math.lcm(*(position.denominator for position in positions))
+    digits = GUARD_BITS + PHASE_BITS
+    powers = [(ratio.numerator**k, ratio.denominator**k * common) for k in range(num_frequencies)]
+    steps = [(above << digits) // below % (2 << digits) for above, below in powers]
+    places = [position.numerator * (common // position.denominator) for position in positions]
+    phase = torch.tensor([[_half_turns(step, place) for step in steps] for place in places], dtype=torch.float64)
+    phase = phase * math.pi
     return torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1).float()
 
 
-def _half_turns(frequency: Fraction, position: Fraction) -> float:
-    """Their product modulo 2, in integers: a Fraction would reduce each of thousands of products."""
-    denominator = frequency.denominator * position.denominator
-    return frequency.numerator * position.numerator % (2 * denominator) / denominator
+def _half_turns(step: int, place: int) -> float:
+    """Their product modulo 2, in integers; the guard bits take up what was cut off of the step."""
+    product = (step * place + (1 << (GUARD_BITS - 1))) >> GUARD_BITS
+    return (product & ((2 << PHASE_BITS) - 1)) / (1 << PHASE_BITS)
 
 
 def frame_times(num_frames: int, convention: str) -> Sequence[Fraction]:

@@ -7,18 +7,17 @@ sizes and checksum, so that they reach what lies behind the checksum.
 """
 
 import inspect
-import math
 import random
 import struct
 import sys
 import zlib
 from typing import Dict, Tuple, Union
 
-import numpy as np
-
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.fields import stored_field
 from nerfstudio_ext.fields.stored_field import Description, read_description
+from nerfstudio_ext.models import stored_video
+from nerfstudio_ext.models.stored_video import read_numbers
 from nerfstudio_ext.video.bitstream import coder, container, gaussian, prediction
 
 _described: Dict[Tuple[str, int], Union[Description, str]] = {}
@@ -42,14 +41,8 @@ def read(data: bytes) -> int:
     description = _described[key]
     if isinstance(description, str):
         raise InputError(description)
-    sizes = [tensor.numel() for tensor in description.sketch.decoder_parameters().values()]
-    shape = description.sketch.embedding_shape
-    frames, tensors = description.num_embedded, len(sizes)
-    table = container.read_table(packed, tensors, frames, shape[0] if shape else 0)
-    codes = coder.decode(packed.words, table.distributions, sizes + [math.prod(shape or (0,))] * frames)
-    if shape is not None:
-        prediction.restore(np.stack(codes[tensors:]).reshape(frames, *shape), table.prediction)
-    return sum(len(part) for part in codes)
+    _, tensors, embeddings = read_numbers(packed, description)
+    return sum(codes.size for codes in [*tensors, *embeddings])
 
 
 def one_case(data: bytes) -> None:
@@ -100,7 +93,7 @@ def main() -> None:
     """Run the fuzzer with libFuzzer's arguments."""
     import atheris
 
-    for module in (container, coder, gaussian, prediction, stored_field):
+    for module in (container, coder, gaussian, prediction, stored_field, stored_video):
         for value in vars(module).values():
             if inspect.isfunction(value) and value.__module__ == module.__name__:
                 atheris.instrument_func(value)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nerfstudio_ext.video.quantization import VideoQuantizer, starting_scale
+from nerfstudio_ext.video.quantization import VideoQuantizer, even_step
 from nerfstudio_ext.video.rate import SMALLEST_STD, gaussian_bits
 
 
@@ -26,7 +26,7 @@ def test_scales_start_at_a_share_of_the_range(tensors, quantizer):
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [3.0, 3.0], [-2.0]])
 def test_constant_tensors_have_a_scale(values):
-    assert starting_scale(torch.tensor(values)) > 0
+    assert even_step(torch.tensor(values)) > 0
 
 
 def test_each_tensor_is_quantised_by_itself(tensors, quantizer):

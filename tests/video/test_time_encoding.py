@@ -40,6 +40,16 @@ def test_equals_high_precision_arithmetic(base, frame, num_frames):
         assert float(table[frame, NUM_FREQUENCIES + k]) == pytest.approx(cosine, abs=6e-8)
 
 
+@pytest.mark.parametrize("base", [1.25, 1.05, 1.3333333333, 1.9999999999999998, 2.0, 1.0])
+@pytest.mark.parametrize("convention", ["start", "end", "closed"])
+def test_equals_exact_fractions_to_the_last_bit(base, convention):
+    times = frame_times(30, convention)
+    phases = [[float(Fraction(str(base)) ** k * time % 2) for k in range(NUM_FREQUENCIES)] for time in times]
+    phase = torch.tensor(phases, dtype=torch.float64) * math.pi
+    expected = torch.cat([phase.sin(), phase.cos()], dim=-1).float()
+    assert torch.equal(positional_encoding(times, base, NUM_FREQUENCIES), expected)
+
+
 def test_float32_phases_give_another_code():
     """The published code's arithmetic: right where frequencies are low, noise in the top half."""
     num_frames = 132

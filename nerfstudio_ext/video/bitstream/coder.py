@@ -17,7 +17,7 @@ MAX_TOTAL_LEVELS = 2**24
 MIN_STD = 2.0**-6
 """Smallest standard deviation that is written."""
 MOST_ZEROS = 0.999
-"""Largest share of zeros that is written: in float16 the next ones would round to 1."""
+"""Largest share of zeros that is written, well below what float16 would round to 1."""
 LEAST_SAVING = 64.0
 """Bits that a share of zeros must save in a segment to be written."""
 SMALLEST_SHARE = 1e-12
@@ -66,7 +66,9 @@ def fit(segments: Sequence[Int[np.ndarray, "numbers"]]) -> Distributions:
     """
     low = np.array([codes.min() for codes in segments], dtype=np.int64)
     high = np.array([codes.max() for codes in segments], dtype=np.int64)
-    if low.size and (low.min() < -(2**15) or high.max() >= 2**15 or (high - low).max() >= MAX_LEVELS):
+    if low.size and (low.min() < -(2**15) or high.max() >= 2**15):
+        raise InputError(f"The codes reach from {low.min()} to {high.max()}, beyond 16 bits: compress with fewer bits.")
+    if low.size and (high - low).max() >= MAX_LEVELS:
         raise InputError(
             f"The codes span {(high - low).max() + 1} levels, more than {MAX_LEVELS}: compress with fewer bits."
         )
@@ -147,7 +149,9 @@ def decode(
         if low == distributions.high[index]:
             segments.append(np.full(size, low, np.int32))
         else:
-            segments.append(coder.decode(_model(constriction, distributions, index), size) + low)
+            codes = coder.decode(_model(constriction, distributions, index), size)
+            codes += low
+            segments.append(codes)
     if not coder.is_empty():
         raise InputError("its code words hold more or less than the numbers of the network")
     return segments

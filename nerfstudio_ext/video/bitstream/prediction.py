@@ -4,6 +4,7 @@ Integers only, so that every machine restores the same codes.
 """
 
 from dataclasses import dataclass
+from typing import List, Sequence
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -42,12 +43,17 @@ def differences(codes: Codes, prediction: Prediction) -> Codes:
     return moved
 
 
-def restore(differences: Codes, prediction: Prediction) -> Codes:
-    """The codes again (int64)."""
-    moved = differences.astype(np.int64)
-    for k in range(1, len(moved)):
-        moved[k] += _kept(moved[k - 1], prediction)
-    return moved + _by_channel(prediction.centre)
+def restore(
+    differences: Sequence[Int[np.ndarray, "channels grid_height grid_width"]], prediction: Prediction
+) -> List[Int[np.ndarray, "channels grid_height grid_width"]]:
+    """The codes again (int32), frame by frame: a long clip's do not lie in memory twice."""
+    codes, centre = [], _by_channel(prediction.centre)
+    moved = np.zeros((), np.int64)
+    for k, difference in enumerate(differences):
+        moved = difference.astype(np.int64) + (_kept(moved, prediction) if k else 0)
+        # Differences are below 2^15 and frames below 2^15, so that no code reaches 2^31.
+        codes.append((moved + centre).astype(np.int32))
+    return codes
 
 
 def _kept(moved: Int[np.ndarray, "*frames channels grid_height grid_width"], prediction: Prediction) -> np.ndarray:

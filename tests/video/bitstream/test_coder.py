@@ -33,6 +33,25 @@ def test_probabilities_are_the_same_bits_everywhere():
 GOLDEN_SUM, GOLDEN_SHARE = "0x1.fffd3f9848c0ap-1", "0x1.5119fd4c8f83cp-14"
 
 
+def test_shares_become_integers_by_the_rule_that_the_format_states(seed=0):
+    """Level i begins at i + floor(sum of the shares before it * (2^24 - n) / their sum), in float64, from the first on:
+    another version of the coder that rounds otherwise would read other numbers out of old files."""
+    import constriction
+
+    rng = np.random.default_rng(seed)
+    for _ in range(30):
+        shares = rng.random(rng.integers(2, 300)) ** rng.integers(1, 12) + 1e-12
+        model = constriction.stream.model.Categorical(shares, perfect=False)
+        sums = np.cumsum(shares)
+        begins = np.arange(len(shares)) + np.append(0, sums[:-1] * ((2**24 - len(shares)) / sums[-1])).astype(np.int64)
+        for level in rng.integers(1, len(shares), 8):
+            for place, expected in ((begins[level] - 1, level - 1), (begins[level], level)):
+                # The next number is the level in whose share the lowest 24 bits of the coder's state lie.
+                state = 2**40 + int(place)
+                words = np.array([state % 2**32, state // 2**32], dtype=np.uint32)
+                assert constriction.stream.stack.AnsCoder(words).decode(model) == expected
+
+
 def segments(seed=0):
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 2000, 60)
