@@ -57,15 +57,15 @@ def ray_here() -> Iterator[None]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_agent_register_timeout_ms", "30000")  # half of that crashes it on a busy machine
         patch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 waits for everybody else on a busy machine
-        patch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
+        patch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)  # what is tested, whatever is installed
         try:
             ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
         except Exception as error:  # of no class of its own
             if "timed out" not in str(error):
                 raise
             pytest.skip("Ray did not start within its 30 seconds; the machine is too busy")
-        yield
-        ray.shutdown()
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture
