@@ -153,10 +153,10 @@ class PhotoStore(SubjectStore):
 
 
 def write_photos(subject: Subject, views: Sequence[int], keypoint_names: Sequence[str], folder: Path) -> None:
-    """Write views of a person in the layout that `PhotoStore` reads."""
+    """Write views of a person in the layout that `PhotoStore` reads; files are numbered as sources are, from 0."""
     frames = []
-    for view in views:
-        names = {kind: f"{kind}/{view:02d}.png" for kind in ("images", "masks")}
+    for number, view in enumerate(views):
+        names = {kind: f"{kind}/{number:02d}.png" for kind in ("images", "masks")}
         pictures = {"images": subject.rgb[view].numpy(), "masks": subject.mask[view].numpy().astype(np.uint8) * 255}
         for kind, name in names.items():
             (folder / kind).mkdir(parents=True, exist_ok=True)
