@@ -7,6 +7,7 @@ import torch
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.photo_checks import check_body, check_view
 from nerfstudio_ext.human.photo_frames import PhotoFrame
+from nerfstudio_ext.procedural.people import PeopleOptions, ProceduralPeople
 
 STANDING = {
     "pelvis": (0.0, 0.0, 0.0), "left_hip": (0.11, 0.0, -0.01), "right_hip": (-0.11, 0.0, -0.01),
@@ -122,3 +123,22 @@ def test_masks_belong_to_the_body():
 
 def test_sets_that_are_no_whole_body_pass():
     check_body(torch.zeros(3, 3), ("left_hip", "right_hip", "nose"), "photos")
+
+
+@pytest.mark.slow
+@pytest.mark.extra("anny")
+def test_drawn_people_pass_and_in_another_order_do_not():
+    """A hundred people of all kinds; each is refused reversed, with left and right swapped, and shuffled."""
+    drawn = ProceduralPeople(PeopleOptions(), 100, 1)
+    assert drawn.keypoint_names == NAMES
+    orders = {
+        "reversed": list(reversed(range(24))),
+        "swapped": [NAMES.index(other(name)) for name in NAMES],
+        "shuffled": np.random.default_rng(0).permutation(24).tolist(),
+    }
+    for index in range(drawn.train):
+        keypoints = drawn.person(index)[0].keypoints
+        check_body(keypoints, NAMES, "photos")
+        for order, rows in orders.items():
+            with pytest.raises(InputError):
+                check_body(keypoints[rows], NAMES, f"{order} {index}")
