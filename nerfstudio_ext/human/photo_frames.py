@@ -74,7 +74,7 @@ def read_folder(path: Path, keypoint_names: Sequence[str]) -> PhotoFolder:
     Raises:
         InputError: It is none, or something in it is missing, of another kind or impossible. The message says where.
     """
-    meta = _read_json(path)
+    meta = read_transforms(path, "cameras, masks and keypoints")
     listed = meta.get("frames", [])
     if not isinstance(listed, list):
         raise InputError(f"{path}: frames is no list with an entry for each photo.")
@@ -90,15 +90,24 @@ def read_folder(path: Path, keypoint_names: Sequence[str]) -> PhotoFolder:
     return PhotoFolder(frames, _keypoints(path, meta, keypoint_names))
 
 
-def _read_json(path: Path) -> Dict[str, Any]:
+def read_transforms(path: Path, contents: str) -> Dict[str, Any]:
+    """What a `transforms.json` holds, unchecked.
+
+    Args:
+        path: Of the file.
+        contents: What it is read for, in words.
+
+    Raises:
+        InputError: There is no such file, or it holds no JSON object.
+    """
     if not path.is_file():
-        raise InputError(f"There is no {path}: photos need a transforms.json with cameras, masks and keypoints.")
+        raise InputError(f"There is no {path}: photos need a transforms.json with {contents}.")
     try:
         found = json.loads(path.read_text("utf8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}.") from error
     if not isinstance(found, dict):
-        raise InputError(f"{path} holds no object with frames and keypoints.")
+        raise InputError(f"{path} holds no object with {contents}.")
     return found
 
 

@@ -52,9 +52,8 @@ class PhotoStore(SubjectStore):
         self._path = folder / "transforms.json"
         self._found: Optional[Tuple[Stamp, str, PhotoFolder]] = None  # when last looked, of which content, what it says
         self._read = lru_cache(1)(self._read_subject)
-        self._count = len(
-            self.subject(0).poses
-        )  # what is wrong is said at once, not when the first picture is asked for
+        # What is wrong is said at once, not when the first picture is asked for.
+        self._count = len(self.subject(0).poses)
 
     def __len__(self) -> int:
         return 1
