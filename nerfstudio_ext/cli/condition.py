@@ -26,7 +26,8 @@ class Condition:
     output: Optional[Path] = None
     """Folder to write; none: outputs/NAME_OF_THE_PHOTOS."""
     sources: str = "all"
-    """Photos that each person is reconstructed from: all, a number, or indices as in 0,2; ns-eval scores the others."""
+    """Photos that each person is reconstructed from: all, a number, or indices as in 0,2, counted from 0; ns-eval
+    scores the others, or, where none is left, those themselves."""
 
     def main(self) -> None:
         import shutil
@@ -46,7 +47,8 @@ class Condition:
             sources=self.sources,
             keypoint_names=names,
         )
-        chosen = parser.setup().get_dataparser_outputs("train").metadata["sources"]
+        metadata = parser.setup().get_dataparser_outputs("train").metadata
+        chosen, store = metadata["sources"], metadata["subjects"]
         manager.dataparser, manager.data, config.data = parser, parser.data, parser.data
         config.load_dir = config.load_checkpoint = config.load_step = None
         models = output / "nerfstudio_models"
@@ -60,6 +62,8 @@ class Condition:
         path = relocate_run(output)
         for views in dict.fromkeys(chosen.values()):
             print(f"reconstructed from photos {','.join(map(str, views))}: {output}")
+        if any(len(views) == len(store.cameras(index)) for index, views in chosen.items()):
+            print("no photo is held out, so that ns-eval would score the sources themselves: --sources holds some out")
         print(f"look at it with:  ns-viewer --load-config {path}")
 
 

@@ -78,7 +78,10 @@ class Person:
         people = ProceduralPeople(options, 1, self.number + 1)
         write_photos(people.subject(self.number + 1), chosen, people.keypoint_names, self.folder)
         print(f"{len(chosen)} photos of person {self.number}: {self.folder}")
-        print(f"look at new views of it with:  ns-ext keypoints condition RUN --photos {self.folder} --sources 3")
+        # The network that comes along knows bodies; one photo more than the sources is for ns-eval.
+        run = "default" if self.subjects == "bodies" else "RUN"
+        sources = f" --sources {min(3, len(chosen) - 1)}" if len(chosen) > 2 else ""
+        print(f"look at new views of it with:  ns-ext keypoints condition {run} --photos {self.folder}{sources}")
 
 
 @dataclass

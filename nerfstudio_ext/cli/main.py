@@ -10,6 +10,7 @@ import importlib
 import inspect
 import sys
 import textwrap
+import warnings
 from typing import Dict, List, Optional, Sequence, Type
 
 import tyro
@@ -68,7 +69,10 @@ def main(args: Optional[Sequence[str]] = None) -> None:
         args: Command line without the program; none takes the real one.
     """
     try:
-        code = _run(list(sys.argv[1:] if args is None else args))
+        with warnings.catch_warnings():
+            # The host calls old torch functions when it is imported, which is nothing that a user could mend.
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"nerfstudio\.")
+            code = _run(list(sys.argv[1:] if args is None else args))
     except InputError as error:
         sys.stdout.flush()
         print(f"Error: {error}", file=sys.stderr)

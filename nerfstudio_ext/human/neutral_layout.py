@@ -12,7 +12,7 @@ import numpy as np
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.capture import CaptureCamera
-from nerfstudio_ext.human.photos import read_transforms
+from nerfstudio_ext.human.photo_frames import read_transforms
 from nerfstudio_ext.human.zju_layout import UnitName, ZjuLayout, read_layout
 
 TRANSFORMS, BODY = "transforms.json", "body.npz"

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
@@ -97,13 +98,17 @@ class KeypointNeRFModel(RayModel):
         self.person_controls = PersonControls(names, self.shown, self.show, self._source_pictures)
         # Plain objects: feature maps belong to people and not to the network, metrics to nobody's checkpoint.
         self._encoded: OrderedDict[tuple, EncodedViews] = OrderedDict()
-        self._vgg = VggDistance() if self.config.perceptual_loss_mult > 0 else None
-        if self._vgg is not None and not self._vgg.available:
+        vgg = VggDistance()
+        self._vgg = vgg if self.config.perceptual_loss_mult > 0 and vgg.available else None
+
+    def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> List[TrainingCallback]:
+        """Nothing beside the parent's; says, as training begins, where its loss lacks a part."""
+        if self.config.perceptual_loss_mult > 0 and self._vgg is None:
             CONSOLE.print(
                 f"No perceptual loss: VGG-19's weights are not at {vgg_weights_path()}; colours are trained on the "
                 "absolute error alone."
             )
-            self._vgg = None
+        return super().get_training_callbacks(attributes)
 
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
         return {"field": list(self.field.parameters())}
@@ -290,6 +295,11 @@ class KeypointNeRFModel(RayModel):
         """Say which views the scores are based on."""
         chosen = {tuple(views) for views in self._sources.values()}
         CONSOLE.print(f"Source views: {'; '.join(','.join(map(str, views)) for views in sorted(chosen))}")
+        if any(len(views) == len(self._store.cameras(index)) for index, views in self._sources.items()):
+            CONSOLE.print(
+                "Every photo is a source: these scores compare with the very photos that the person is made from, and "
+                "say nothing about new views. ns-ext keypoints condition --sources holds photos out."
+            )
 
     def get_run_metrics(self) -> Dict[str, float]:
         """Trainable numbers, and views that people are reconstructed from."""

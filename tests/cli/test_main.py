@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -29,6 +30,9 @@ class Toy:
             raise InputError("A negative number cannot be said: give --number 0 or more.")
         if self.number == 99:
             raise KeyboardInterrupt
+        if self.number == 7:
+            for module in ("nerfstudio.field_components.activations", "mine"):
+                warnings.warn_explicit("old", FutureWarning, f"{module}.py", 1, module=module)
         print(f"said {self.number}")
         return 4 if self.number == 4 else 0
 
@@ -53,6 +57,13 @@ def test_runs_a_command_with_flags(ns_ext, words):
     assert ns_ext(*words) == (0, "said 3\n", "")
     assert ns_ext(*words, "--number", "8") == (0, "said 8\n", "")
     assert ns_ext(*words, "--number", "4")[0] == 4
+
+
+def test_the_hosts_use_of_old_functions_is_not_told(ns_ext):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert ns_ext("say", "--number", "7")[0] == 0
+    assert [warning.filename for warning in told] == ["mine.py"]
 
 
 def test_a_mistake_is_one_sentence(ns_ext):

@@ -3,7 +3,9 @@ import copy
 import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 
+from nerfstudio_ext.engine import perceptual
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.fields.keypoint_nerf_field import EncodedViews, KeypointNeRFFieldConfig
 from nerfstudio_ext.human.subject import SourceViews
@@ -212,3 +214,23 @@ def test_keypoints_teach_what_positions_cannot():
     relative, world, nothing = (learn(mode) for mode in ("rel_z_decay", "world_xyz", "none"))
     assert relative < 0.06
     assert relative < 0.4 * min(world, nothing)
+
+
+def test_what_only_training_lacks_is_said_in_training(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(perceptual, "vgg_weights_path", lambda: tmp_path / "none.pth")
+    model = make_model(perceptual_loss_mult=0.1)
+    model.prepare_eval()
+    assert "perceptual" not in capsys.readouterr().out
+    model.get_training_callbacks(TrainingCallbackAttributes(None, None, None, None))
+    assert "No perceptual loss" in capsys.readouterr().out
+
+
+def test_scores_of_the_sources_themselves_are_called_so(capsys):
+    """Other views are scored with three sources of five; with five the scores are those of the sources."""
+    model = make_model()
+    model.prepare_eval()
+    printed = capsys.readouterr().out
+    assert "Source views: 0,2,3" in printed and "Every photo" not in printed
+    model._sources = {0: (0, 2, 3), 1: (0, 1, 2, 3, 4)}
+    model.prepare_eval()
+    assert "Every photo is a source" in capsys.readouterr().out
