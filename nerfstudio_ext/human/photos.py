@@ -44,7 +44,7 @@ class PhotoStore(SubjectStore):
     def __init__(self, folder: Path, size: int, keypoint_names: Sequence[str]) -> None:
         self.folder, self.size, self.keypoint_names = folder, size, tuple(keypoint_names)
         self._path = folder / "transforms.json"
-        self._meta = _read_json(self._path)
+        self._meta = read_transforms(self._path, "cameras, masks and keypoints")
         frames = self._meta.get("frames", [])
         if len(frames) < 2:
             raise InputError(f"{self._path} names {len(frames)} photo: a person is reconstructed from two at least.")
@@ -204,13 +204,22 @@ def write_photos(subject: Subject, views: Sequence[int], keypoint_names: Sequenc
     write_text(text, folder / "transforms.json")
 
 
-def _read_json(path: Path) -> Dict[str, Any]:
+def read_transforms(path: Path, contents: str) -> Dict[str, Any]:
+    """What a `transforms.json` holds, unchecked.
+
+    Args:
+        path: Of the file.
+        contents: What it is read for, in words.
+
+    Raises:
+        InputError: There is no such file, or it holds no JSON object.
+    """
     if not path.is_file():
-        raise InputError(f"There is no {path}: photos need a transforms.json with cameras, masks and keypoints.")
+        raise InputError(f"There is no {path}: photos need a transforms.json with {contents}.")
     try:
         found = json.loads(path.read_text("utf8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}.") from error
     if not isinstance(found, dict):
-        raise InputError(f"{path} holds no object with frames and keypoints.")
+        raise InputError(f"{path} holds no object with {contents}.")
     return found
