@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
+from skimage.metrics import structural_similarity
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.fields.keypoint_nerf_field import EncodedViews, KeypointNeRFFieldConfig
@@ -174,6 +175,10 @@ def test_scores_of_the_rectangle_around_the_person():
     batch["image"][25:] = 1 - batch["image"][25:]
     metrics, images = model.get_image_metrics_and_images(outputs, batch)
     assert metrics["psnr_box"] > 80 and metrics["ssim_box"] == pytest.approx(1, abs=1e-4)
+    batch["image"][4:20, 6:30] = 0.8 * batch["image"][4:20, 6:30] + 0.1 * torch.rand(16, 24, 3)
+    metrics, _ = model.get_image_metrics_and_images(outputs, batch)
+    pair = [x[4:20, 6:30].double().numpy() for x in (outputs["rgb"], batch["image"])]
+    assert metrics["ssim_zju"] == pytest.approx(structural_similarity(*pair, channel_axis=2, data_range=2), abs=1e-5)
     assert metrics["psnr"] < 40 and images["sources"].shape == (32, 64, 3)
 
 
