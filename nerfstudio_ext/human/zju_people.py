@@ -12,14 +12,13 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_motion import MAX_EXTENT
 from nerfstudio_ext.human.capture import CapturedScene
 from nerfstudio_ext.human.subject import Subject, SubjectStore
 from nerfstudio_ext.human.zju_layout import ZjuLayout, read_plain
 
 KEPT = 4
 """Moments whose pictures stay in memory; one of 23 cameras at 512x512 takes 24 MB."""
-MAX_EXTENT = 4.0
-"""Metres between joints; more means other units."""
 BODY_ROOM = 0.05
 """Metres around a body's vertices in which papers on ZJU-MoCap score pictures."""
 
