@@ -70,7 +70,8 @@ def read_easymocap(intrinsics: Path, extrinsics: Path) -> Tuple[List[str], List[
         else:
             rotations.append(_numbers(outside, f"Rot_{name}", 9, extrinsics).reshape(3, 3))
         translations.append(_numbers(outside, f"T_{name}", 3, extrinsics))
-    return names, _checked(names, calibrations, distortions, rotations, translations, extrinsics)
+    parts = list(zip(calibrations, distortions, rotations, translations))
+    return names, _checked(names, parts, extrinsics)
 
 
 def read_toml(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
@@ -111,7 +112,7 @@ def read_toml(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
         rotation = turn.reshape(3, 3) if turn.size == 9 else cv2.Rodrigues(turn)[0]
         lens = np.pad(values["distortions"], (0, 5 - values["distortions"].size))
         parts.append((values["matrix"].reshape(3, 3), lens, rotation, values["translation"]))
-    return list(found), _checked(list(found), *zip(*parts), path)
+    return list(found), _checked(list(found), parts, path)
 
 
 def read_qualisys(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
@@ -141,7 +142,7 @@ def read_qualisys(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
         lens = _attributes(values, (*bent, "radialDistortion3"), where)
         centre = _attributes(values, "xyz", where) / 1000
         parts.append((np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), lens, rotation, -rotation @ centre))
-    return names, _checked(names, *zip(*parts), path)
+    return names, _checked(names, parts, path)
 
 
 def _attributes(values: Dict[str, str], keys: Sequence[str], where: str) -> Float[np.ndarray, "n"]:
@@ -155,23 +156,23 @@ def _attributes(values: Dict[str, str], keys: Sequence[str], where: str) -> Floa
 
 
 def _checked(
-    names: Sequence[str],
-    calibrations: Sequence[np.ndarray],
-    distortions: Sequence[np.ndarray],
-    rotations: Sequence[np.ndarray],
-    translations: Sequence[np.ndarray],
-    path: Path,
+    names: Sequence[str], parts: Sequence[Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], path: Path
 ) -> List[CaptureCamera]:
     """Cameras in metres.
+
+    Args:
+        names: Of the cameras.
+        parts: Calibration, distortion, rotation and translation of each.
+        path: Where they are from.
 
     Raises:
         InputError: A rotation is none.
     """
-    for name, rotation in zip(names, rotations):
+    for name, (_, _, rotation, _) in zip(names, parts):
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
             raise InputError(f"{path}: the rotation of camera {name} is none (world to camera, OpenCV axes).")
-    scale = 1000.0 if max(float(np.linalg.norm(t)) for t in translations) > FAR else 1.0
-    return [CaptureCamera(k, d, r, t / scale) for k, d, r, t in zip(calibrations, distortions, rotations, translations)]
+    scale = 1000.0 if max(float(np.linalg.norm(shift)) for *_, shift in parts) > FAR else 1.0
+    return [CaptureCamera(k, d, r, t / scale) for k, d, r, t in parts]
 
 
 def _text(path: Path) -> str:
