@@ -59,7 +59,7 @@ class Orbit(FilmOptions):
     run: Annotated[Path, tyro.conf.Positional]
     """Folder that ns-ext keypoints condition wrote, or its config.yml."""
     output: Annotated[Path, tyro.conf.Positional]
-    """The video (.mp4); twelve of its pictures go beside it as a .png."""
+    """The video (.mp4), which replaces an old one; twelve of its pictures go beside it as NAME_sheet.png."""
     person: int = 0
     """Whom to film, where the photos are of several people; counted from 0."""
 
@@ -70,6 +70,7 @@ class Orbit(FilmOptions):
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.runs import open_run
         from nerfstudio_ext.export.turntable import film, orbit
+        from nerfstudio_ext.export.video import sheet_path
         from nerfstudio_ext.human.body_motion import BodyMotion
         from nerfstudio_ext.human.keypoint_encoding import keypoint_box
         from nerfstudio_ext.models.keypoint_nerf import KeypointNeRFModel
@@ -91,4 +92,4 @@ class Orbit(FilmOptions):
         motion = BodyMotion(boxes, torch.zeros(0, 3, dtype=torch.long), still, still)
         cameras = orbit(motion, store.cameras(moments[0]), self.pictures, self.size, self.turns, self.freeze)
         count = film(model.eval(), cameras, self.output_name, self.output, self.fps)
-        print(f"{count} pictures: {self.output}, and some of them: {self.output.with_suffix('.png')}")
+        print(f"{count} pictures: {self.output}, and some of them: {sheet_path(self.output)}")
