@@ -97,7 +97,7 @@ def _trained(run: Path) -> Tuple["ExtTrainerConfig", Tuple[str, ...], Path]:
     Raises:
         InputError: There is no such run, or it was trained with another method.
     """
-    from nerfstudio_ext.cli.compress import read_config
+    from nerfstudio_ext.cli.run_folders import read_config, run_folder
     from nerfstudio_ext.engine.checkpoints import find_checkpoint, read_checkpoint
     from nerfstudio_ext.engine.errors import InputError
     from nerfstudio_ext.models.keypoint_nerf import KeypointNeRFModelConfig
@@ -105,7 +105,7 @@ def _trained(run: Path) -> Tuple["ExtTrainerConfig", Tuple[str, ...], Path]:
     config = read_config(run)
     if not isinstance(config.pipeline.model, KeypointNeRFModelConfig):
         raise InputError(f"{run} was trained with {config.method_name}, which knows no people it was not trained on.")
-    checkpoint = find_checkpoint(run.parent if run.name == "config.yml" else run)
+    checkpoint = find_checkpoint(run_folder(run))
     stored = read_checkpoint(checkpoint)["pipeline"]["_model.keypoint_set"]
     return config, tuple(bytes(stored.tolist()).decode().split(",")), checkpoint
 

@@ -38,6 +38,7 @@ class ExportMesh:
     def main(self) -> None:
         from nerfstudio.utils.rich_utils import CONSOLE
 
+        from nerfstudio_ext.cli.run_folders import run_folder
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.runs import open_run
         from nerfstudio_ext.export.isosurface import extract_mesh, write_mesh
@@ -48,8 +49,7 @@ class ExportMesh:
         if self.resolution < 8 or half_side <= 0:
             raise InputError(f"A mesh needs --resolution of 8 at least and a positive --half-side, not "
                              f"{self.resolution} and {half_side}.")  # fmt: skip
-        folder = self.run.parent if self.run.name == "config.yml" else self.run
-        output = self.output or folder / "mesh.ply"
+        output = self.output or run_folder(self.run) / "mesh.ply"
         config, pipeline = open_run(self.run)
         model: Any = pipeline.model
         if hasattr(model, "set_motion"):

@@ -145,7 +145,7 @@ def _trained(run: Path) -> Tuple["KeypointIconModelConfig", dict]:
     Raises:
         InputError: There is no such run, or it was trained with another method.
     """
-    from nerfstudio_ext.cli.compress import read_config
+    from nerfstudio_ext.cli.run_folders import read_config, run_folder
     from nerfstudio_ext.engine.checkpoints import find_checkpoint, read_checkpoint
     from nerfstudio_ext.engine.errors import InputError
     from nerfstudio_ext.models.keypoint_icon import KeypointIconModelConfig
@@ -153,7 +153,7 @@ def _trained(run: Path) -> Tuple["KeypointIconModelConfig", dict]:
     config = read_config(run)
     if not isinstance(config.pipeline.model, KeypointIconModelConfig):
         raise InputError(f"{run} was trained with {config.method_name}, which makes no mesh of one photo.")
-    state = read_checkpoint(find_checkpoint(run.parent if run.name == "config.yml" else run))["pipeline"]
+    state = read_checkpoint(find_checkpoint(run_folder(run)))["pipeline"]
     prefix = "_model.field."
     return config.pipeline.model, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 

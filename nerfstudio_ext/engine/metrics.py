@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import pytorch_msssim
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
@@ -23,6 +24,11 @@ def psnr(
     """
     mse = (pred.float() - target.float()).square().flatten(1).mean(dim=1)
     return -10.0 * torch.log10(mse + 1e-9)
+
+
+def psnr_8bit(pred: UInt8[np.ndarray, "height width 3"], target: UInt8[np.ndarray, "height width 3"]) -> float:
+    """PSNR in dB of one 8-bit picture; at most 90."""
+    return float(-10 * np.log10(np.square(pred.astype(float) - target).mean() / 255**2 + 1e-9))
 
 
 def psnr_where(

@@ -2,16 +2,32 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
-from nerfstudio_ext.engine.metrics import Lpips, lpips_weights_path, ms_ssim, ms_ssim_window, psnr, ssim, ssim_zju
+from nerfstudio_ext.engine.metrics import (
+    Lpips,
+    lpips_weights_path,
+    ms_ssim,
+    ms_ssim_window,
+    psnr,
+    psnr_8bit,
+    ssim,
+    ssim_zju,
+)
 
 
 def test_psnr_per_image():
     target = torch.zeros(2, 3, 4, 4)
     pred = torch.stack([torch.full((3, 4, 4), 0.1), torch.zeros(3, 4, 4)])
     assert psnr(pred, target).tolist() == pytest.approx([20.0, 90.0], abs=1e-4)
+
+
+def test_psnr_of_8_bits():
+    target = np.full((4, 5, 3), 100, np.uint8)
+    assert psnr_8bit(target, target) == pytest.approx(90)
+    assert psnr_8bit(target - 51, target) == psnr_8bit(target + 51, target) == pytest.approx(20 * np.log10(5), abs=1e-6)
 
 
 @pytest.mark.parametrize(
