@@ -83,13 +83,14 @@ def film(model, cameras: Cameras, output: str, path: Path, fps: float) -> int:
     first = model.get_outputs_for_camera(cameras[:1].to(model.device))
     if output not in first:
         raise InputError(f"--output-name {output}: the model has {', '.join(first)}.")
+    largest = max(1.0, float(first[output].max()))  # metres do not fit between black and white
     shown: List[UInt8[np.ndarray, "height width 3"]] = []
 
     def frames() -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         for k in track(range(len(cameras)), "Rendering", console=CONSOLE, transient=True):
             picture = (model.get_outputs_for_camera(cameras[k : k + 1].to(model.device)) if k else first)[output]
             picture = picture.expand(-1, -1, 3) if picture.shape[-1] == 1 else picture
-            shown.append((picture.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+            shown.append(((picture / largest).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
             yield shown[-1]
 
     count = write_video(frames(), path, fps)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -71,6 +72,20 @@ def test_a_film_replaces_what_it_is_named_after_and_nothing_else(tmp_path):
     film(Grey(), orbit(motion(), captured(), 2, 32), "depth", tmp_path / "film.mp4", 6.0)
     assert (tmp_path / "film.png").read_text() == "old"
     assert all((tmp_path / name).stat().st_size > 100 for name in ("film.mp4", "film_sheet.png"))
+
+
+def test_depth_in_metres_is_told_apart(tmp_path):
+    """One scale for the whole film, by the first picture."""
+
+    class Deep:
+        device = torch.device("cpu")
+
+        def get_outputs_for_camera(self, camera):
+            return {"depth": 2 + 2 * torch.linspace(0, 1, 1024).view(32, 32, 1)}
+
+    film(Deep(), orbit(motion(), captured(), 2, 32), "depth", tmp_path / "film.mp4", 6.0)
+    shades = np.asarray(Image.open(tmp_path / "film_sheet.png").convert("L"))[4:36, 4:36]
+    assert int(shades.max()) > 245 and 120 < int(shades.min()) < 140
 
 
 def test_a_film_says_how_far_it_is(tmp_path, monkeypatch):
