@@ -74,7 +74,7 @@ class Weights:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
     output: Annotated[Path, tyro.conf.Positional]
-    """File to write, .safetensors."""
+    """File to write, .safetensors; an old one is replaced."""
     note: str = ""
     """How the run was made, kept in the file's header."""
 

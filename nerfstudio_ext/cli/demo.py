@@ -48,6 +48,8 @@ class Demo:
             self._show_scene()
 
     def _show_video(self) -> None:
+        from nerfstudio_ext.export.video import sheet_path
+
         data = self.data or bunny()
         if self.data is None:
             print(f"Clip: {CREDIT}.")
@@ -67,7 +69,7 @@ class Demo:
         results = _print_metrics(metrics, units)
         print(f"  {'stored':12s} {results['num_stored']:.0f} numbers: {results['num_decoder']:.0f} decoder, "
               f"{results['num_embeddings']:.0f} embeddings")  # fmt: skip
-        paths = {"video": video, "pictures": video.with_suffix(".png"), "metrics": metrics, "run": run}
+        paths = {"video": video, "pictures": sheet_path(video), "metrics": metrics, "run": run}
         _print_paths({**paths, "compressed": compressed, "file": file, "decoded file": decoded})
         _compare(compressed, file, results["psnr_8bit"])
         _print_viewer(run)

@@ -124,7 +124,8 @@ class FilmOptions:
     freeze: Optional[int] = None
     """Stay in this frame of the motion; none: the motion plays once."""
     output_name: str = "rgb"
-    """What to show: rgb, accumulation, depth, or body (the vertices over the picture)."""
+    """Which output of the model to show: rgb, accumulation, depth; of neural-body also body (the vertices over the
+    picture), of keypoint-nerf sources (which photo each colour is from)."""
 
 
 @dataclass
@@ -134,7 +135,7 @@ class Orbit(FilmOptions):
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run, or its config.yml."""
     output: Annotated[Path, tyro.conf.Positional]
-    """The video (.mp4); twelve of its pictures go beside it as a .png."""
+    """The video (.mp4), which replaces an old one; twelve of its pictures go beside it as NAME_sheet.png."""
 
     def main(self) -> None:
         _film(self, None)
@@ -149,7 +150,7 @@ class Repose(FilmOptions):
     motion: Annotated[Path, tyro.conf.Positional]
     """A body.npz of the same body model in other poses."""
     output: Annotated[Path, tyro.conf.Positional]
-    """The video (.mp4); twelve of its pictures go beside it as a .png."""
+    """The video (.mp4), which replaces an old one; twelve of its pictures go beside it as NAME_sheet.png."""
 
     def main(self) -> None:
         _film(self, self.motion)
@@ -255,6 +256,7 @@ def _open(run: Path, motion: Optional[Path]) -> Any:
 def _film(command: Union[Orbit, Repose], motion: Optional[Path]) -> None:
     from nerfstudio_ext.engine.errors import InputError
     from nerfstudio_ext.export.turntable import film, orbit
+    from nerfstudio_ext.export.video import sheet_path
 
     pipeline = _open(command.run, motion)
     model = pipeline.model.eval()
@@ -263,4 +265,4 @@ def _film(command: Union[Orbit, Repose], motion: Optional[Path]) -> None:
     captured = pipeline.datamanager.train_dataset.cameras
     cameras = orbit(model.motion, captured, command.pictures, command.size, command.turns, command.freeze)
     count = film(model, cameras, command.output_name, command.output, command.fps)
-    print(f"{count} pictures: {command.output}, and some of them: {command.output.with_suffix('.png')}")
+    print(f"{count} pictures: {command.output}, and some of them: {sheet_path(command.output)}")

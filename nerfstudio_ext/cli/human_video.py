@@ -17,8 +17,8 @@ class Masks:
     output: Path
     """Folder to write; must be empty or new."""
     calibration: Optional[Path] = None
-    """The cameras, in the order of the videos: an annots.npy, or EasyMocap's intri.yml with its extri.yml; none:
-    annots.npy is not written."""
+    """The cameras, in the order of the videos: an annots.npy, EasyMocap's intri.yml with its extri.yml, a .toml of
+    Pose2Sim, Anipose or Caliscope, or a .qca.txt of Qualisys; none: annots.npy is not written."""
     size: Optional[Tuple[int, int]] = None
     """Width and height that the calibration was made for: pictures are scaled to cover it and cut about the middle;
     none: that of the videos."""
@@ -38,7 +38,7 @@ class Masks:
     strictness: float = 5.0
     """Standard deviations of the background's noise that are no difference yet."""
     translation_unit: Literal["mm", "m"] = "mm"
-    """Unit of T in an annots.npy; EasyMocap's is told from its size."""
+    """Unit of T in an annots.npy; in other files it is told from its size."""
 
     def main(self) -> None:
         from nerfstudio_ext.cli.folders import require_empty

@@ -14,8 +14,8 @@ class KeypointOptions:
     """Which 2-D key points of a capture to triangulate, and how."""
 
     keypoints: Optional[Path] = None
-    """An .npz with kpts2d, or a folder with one entry per camera (OpenPose, COCO, MMPose); none: those in
-    annots.npy."""
+    """An .npz with kpts2d, or a folder with one entry per camera (OpenPose, COCO, MMPose), of photos with one .json for
+    each, called like it; none: those in annots.npy."""
     skeleton: Optional[Literal["coco17", "body25", "body25b", "halpe26"]] = None
     """Order of the joints; none: by their number, where only one has it."""
     keypoint_scale: float = 1.0

@@ -1,4 +1,4 @@
-"""`ns-ext keypoints photos`: from a recording with 2-D key points to photographs with 3-D ones."""
+"""`ns-ext keypoints photos`: from photographs or a recording with 2-D key points to photographs with 3-D ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,14 @@ from nerfstudio_ext.cli.keypoint_options import KeypointOptions
 
 @dataclass
 class Photos(KeypointOptions):
-    """Cut photos with masks, cameras and 3-D keypoints out of a recording, for ns-ext keypoints condition.
+    """Give calibrated photos 3-D keypoints, or cut such photos out of a recording, for ns-ext keypoints condition.
 
     2-D key points are triangulated and the free body model is fitted to them: its joints are the keypoints.
     """
 
     data: Annotated[Path, tyro.conf.Positional]
-    """Folder in the layout of ZJU-MoCap: annots.npy, pictures and masks; a fitted body is not needed."""
+    """Folder with a transforms.json of photos with cameras and masks, or a recording in the neutral layout (frames with
+    camera_id and frame_index) or ZJU-MoCap's (annots.npy)."""
     folder: Annotated[Path, tyro.conf.Positional]
     """Where to write; must be empty or new."""
     frames: Tuple[int, ...] = (0,)
@@ -38,11 +39,11 @@ class Photos(KeypointOptions):
         count = len(layout.pictures)
         if wrong := [frame for frame in self.frames if not 0 <= frame < count]:
             raise InputError(f"--frames {wrong[0]} is none of the {count} frames of {self.data}, counted from 0.")
-        files, masks = layout.files(), layout.masks()
+        files = layout.files()
+        scene = CapturedScene(layout.cameras, files, layout.masks(), 10 * max(picture_size(files[0][0])))
         fitted = fit_body(self.triangulated(layout), {}, self.steps)
         print(f"body: {fitted.report()}")
         points = fitted.joints(list(BODY_KEYPOINTS.values()))
-        scene = CapturedScene(layout.cameras, files, masks, 10 * max(picture_size(files[0][0])))
         for frame in self.frames:
             folder = self.folder if len(self.frames) == 1 else self.folder / f"{layout.numbers[frame]:06d}"
             write_moment(scene, frame, points[frame], tuple(BODY_KEYPOINTS), folder)
@@ -58,7 +59,7 @@ class Orbit(FilmOptions):
     run: Annotated[Path, tyro.conf.Positional]
     """Folder that ns-ext keypoints condition wrote, or its config.yml."""
     output: Annotated[Path, tyro.conf.Positional]
-    """The video (.mp4); twelve of its pictures go beside it as a .png."""
+    """The video (.mp4), which replaces an old one; twelve of its pictures go beside it as NAME_sheet.png."""
     person: int = 0
     """Whom to film, where the photos are of several people; counted from 0."""
 
@@ -69,6 +70,7 @@ class Orbit(FilmOptions):
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.runs import open_run
         from nerfstudio_ext.export.turntable import film, orbit
+        from nerfstudio_ext.export.video import sheet_path
         from nerfstudio_ext.human.body_motion import BodyMotion
         from nerfstudio_ext.human.keypoint_encoding import keypoint_box
         from nerfstudio_ext.models.keypoint_nerf import KeypointNeRFModel
@@ -90,4 +92,4 @@ class Orbit(FilmOptions):
         motion = BodyMotion(boxes, torch.zeros(0, 3, dtype=torch.long), still, still)
         cameras = orbit(motion, store.cameras(moments[0]), self.pictures, self.size, self.turns, self.freeze)
         count = film(model.eval(), cameras, self.output_name, self.output, self.fps)
-        print(f"{count} pictures: {self.output}, and some of them: {self.output.with_suffix('.png')}")
+        print(f"{count} pictures: {self.output}, and some of them: {sheet_path(self.output)}")

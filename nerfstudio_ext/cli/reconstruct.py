@@ -51,6 +51,7 @@ class Reconstruct:
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.export.isosurface import FORMATS, write_mesh
         from nerfstudio_ext.export.mesh_sheet import write_sheet, write_turntable
+        from nerfstudio_ext.export.video import sheet_path
         from nerfstudio_ext.fields.photo_surface import PhotoSurface
         from nerfstudio_ext.human.single_photo import read_photo
         from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
@@ -86,7 +87,7 @@ class Reconstruct:
         ahead = photo.camera.world_to_camera[0, 2, :3]
         start = math.atan2(-float(ahead[1]), -float(ahead[0]))
         if self.sheet:
-            path = self.output.with_name(f"{self.output.stem}_sheet.png")
+            path = sheet_path(self.output)
             write_sheet(mesh, path, start)
             CONSOLE.print(f"seen from all around: {path}", soft_wrap=True, highlight=False)
         if self.turntable:

@@ -21,7 +21,7 @@ class Render:
     side_by_side: bool = False
     """Show the source to the left of the decoded clip."""
     sheet: bool = True
-    """Write a contact sheet beside the video (source above decoded where the source is there)."""
+    """Write a contact sheet beside the video, NAME_sheet.png (source above decoded where the source is there)."""
 
     def main(self) -> None:
         import numpy as np
@@ -32,7 +32,7 @@ class Render:
         from nerfstudio_ext.cli.frame_rate import check_rate, times_at
         from nerfstudio_ext.cli.run_folders import open_video_run, run_folder
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.export.video import contact_sheet, write_video
+        from nerfstudio_ext.export.video import contact_sheet, sheet_path, write_video
         from nerfstudio_ext.models.stored_video import as_picture
 
         check_rate(self.fps)
@@ -69,7 +69,7 @@ class Render:
         count = write_video(decoded(), output, self.fps or clip.fps)
         CONSOLE.print(f"{count} frames at {self.fps or clip.fps:g} fps: {output}", soft_wrap=True, highlight=False)
         if self.sheet:
-            sheet = output.with_suffix(".png")
+            sheet = sheet_path(output)
             labels = [f"frame {k}" + (", source above" if source.available else "") for k in kept]
             contact_sheet(list(kept.values()), sheet, labels=labels)
             CONSOLE.print(f"contact sheet: {sheet}", soft_wrap=True, highlight=False)

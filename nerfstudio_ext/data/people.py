@@ -24,13 +24,13 @@ from dataparsers._people import people_outputs
 from dataparsers.procedural_people import ProceduralPeopleDataParserConfig
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_grid import box_span
-from nerfstudio_ext.human.keypoint_encoding import keypoint_box
 from nerfstudio_ext.human.subject import SubjectStore
 
 
 class PeopleDataset(InputDataset):
-    """Pictures with ``fg_mask`` [H, W, 1], ``box_mask`` [H, W, 1] (rays that meet the box of the keypoints) and, where
-    it is known, ``gt_depth`` [H, W, 1]. Nothing is kept beyond what the store keeps."""
+    """Pictures with ``fg_mask`` [H, W, 1], ``box_mask`` [H, W, 1] (rays that meet
+    `SubjectStore.scored_box`) and, where it is known, ``gt_depth`` [H, W, 1]. Nothing is kept beyond what the store
+    keeps."""
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
         if "subjects" not in dataparser_outputs.metadata:
@@ -55,7 +55,7 @@ class PeopleDataset(InputDataset):
         subject = self.store.subject(index)
         rays = self.cameras.generate_rays(camera_indices=data["image_idx"])
         origins, directions = (x.reshape(-1, 3).cpu() for x in (rays.origins, rays.directions))
-        near, far = box_span(origins, directions, keypoint_box(subject.keypoints))
+        near, far = box_span(origins, directions, self.store.scored_box(index))
         mask = subject.mask[camera][..., None].float()
         found = {"fg_mask": mask, "box_mask": (far > near).view(mask.shape)}
         if subject.depth is not None:

@@ -1,5 +1,6 @@
 """Viewer panel for networks that know many people: who is shown, from which views, and those views in the scene."""
 
+import math
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Sequence, Tuple
 
@@ -21,8 +22,8 @@ class SourcePicture:
     pose: Float[np.ndarray, "3 4"]
     """Camera to world, OpenGL axes."""
     rgb: UInt8[np.ndarray, "height width 3"]
-    fov: float
-    """Vertical, radians."""
+    focal: float
+    """Vertical, pixels."""
 
 
 class _PersonLink(ViewerControl):
@@ -66,7 +67,7 @@ class PersonControls(nn.Module):
     def connect(self, viewer: Viewer) -> None:
         """Put the source pictures into a viewer's scene."""
         self._viewer = viewer
-        self._draw()
+        self.draw()
 
     def _changed(self, element: ViewerElement) -> None:
         try:
@@ -76,9 +77,10 @@ class PersonControls(nn.Module):
             self.status.value = str(error)
             return
         self.status.value = f"{self.person.value} from {','.join(map(str, chosen))}"
-        self._draw()
+        self.draw()
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Put the source pictures into the viewer's scene in place of those that are there, if there is a viewer."""
         from viser.transforms import SO3
 
         if self._viewer is None:
@@ -88,7 +90,7 @@ class PersonControls(nn.Module):
         self._drawn = [
             self._viewer.viser_server.scene.add_camera_frustum(
                 f"/sources/{number}",
-                fov=picture.fov,
+                fov=2 * math.atan(picture.rgb.shape[0] / (2 * picture.focal)),
                 aspect=picture.rgb.shape[1] / picture.rgb.shape[0],
                 scale=FRUSTUM_SCALE * VISER_NERFSTUDIO_SCALE_RATIO,
                 image=picture.rgb,

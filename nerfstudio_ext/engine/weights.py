@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nerfstudio_ext.engine.checkpoints import write_bytes
 from nerfstudio_ext.engine.errors import InputError
 
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
@@ -37,7 +38,12 @@ def read_safetensors(path: Path) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
 
 
 def write_safetensors(tensors: Dict[str, Tensor], path: Path, metadata: Optional[Dict[str, str]] = None) -> None:
-    """Write tensors in half precision; the same tensors and metadata give the same bytes."""
+    """Write tensors in half precision; the same tensors and metadata give the same bytes. An old file is replaced when
+    the new one is whole.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
     entries, parts, start = {}, [], 0
     for name, tensor in tensors.items():
         values = tensor.detach().cpu().numpy().astype("<f2")
@@ -47,5 +53,4 @@ def write_safetensors(tensors: Dict[str, Tensor], path: Path, metadata: Optional
         start = offsets[1]
     header = json.dumps({"__metadata__": metadata or {}, **entries}, sort_keys=True).encode()
     header += b" " * (-len(header) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(header)) + header + b"".join(parts))
+    write_bytes(struct.pack("<Q", len(header)) + header + b"".join(parts), path)

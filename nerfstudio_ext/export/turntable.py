@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
 from torch import Tensor
 
-from nerfstudio_ext.export.video import contact_sheet, write_video
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.export.video import contact_sheet, sheet_path, write_video
 from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.procedural.rigs import square_cameras
 
@@ -71,20 +74,25 @@ def _up(poses: Float[Tensor, "cameras 3 4"]) -> Float[Tensor, "3"]:
 
 
 def film(model, cameras: Cameras, output: str, path: Path, fps: float) -> int:
-    """Render one output of a model along cameras to a video, and twelve of its frames beside it as a PNG.
+    """Render one output of a model along cameras to a video, and twelve of its frames to `sheet_path`; old ones are
+    replaced when the new ones are whole.
 
     Raises:
-        InputError: The file cannot be written.
+        InputError: The model has no such output, or the file cannot be written.
     """
+    first = model.get_outputs_for_camera(cameras[:1].to(model.device))
+    if output not in first:
+        raise InputError(f"--output-name {output}: the model has {', '.join(first)}.")
+    largest = max(1.0, float(first[output].max()))  # metres do not fit between black and white
     shown: List[UInt8[np.ndarray, "height width 3"]] = []
 
     def frames() -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        for k in range(len(cameras)):
-            picture = model.get_outputs_for_camera(cameras[k : k + 1].to(model.device))[output]
+        for k in track(range(len(cameras)), "Rendering", console=CONSOLE, transient=True):
+            picture = (model.get_outputs_for_camera(cameras[k : k + 1].to(model.device)) if k else first)[output]
             picture = picture.expand(-1, -1, 3) if picture.shape[-1] == 1 else picture
-            shown.append((picture.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+            shown.append(((picture / largest).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
             yield shown[-1]
 
     count = write_video(frames(), path, fps)
-    contact_sheet(shown, path.with_suffix(".png"), columns=6)
+    contact_sheet(shown, sheet_path(path), columns=6)
     return count

@@ -72,6 +72,11 @@ def write_video(
     return count
 
 
+def sheet_path(output: Path) -> Path:
+    """Where the pictures go that show a file at a glance: beside it, under a name that nothing else has."""
+    return output.with_name(f"{output.stem}_sheet.png")
+
+
 def contact_sheet(
     frames: Sequence[UInt8[np.ndarray, "height width 3"]],
     path: Path,

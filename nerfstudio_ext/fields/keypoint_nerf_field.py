@@ -149,7 +149,8 @@ class KeypointNeRFField(nn.Module):
         texture = sample_maps(encoded.texture, seen.pixels, height, width)
         geometry = self.compress(mean_and_variance).expand(len(rgb), -1, -1)
         turned = relative_directions(points, directions, views.world_to_camera, self.config.direction_frame)
-        # The masks that carve are grown, but a picture is black beside the person: colours ask the mask itself.
+        # The masks that carve are grown, but a picture is black beside the person: colours ask the mask itself, unless
+        # a point is in the grown rim of all views.
         sharp = sample_maps(views.mask, seen.pixels, height, width)[..., 0] > 0.5
         usable = seen.valid & sharp
         usable = torch.where(usable.any(0), usable, seen.valid)

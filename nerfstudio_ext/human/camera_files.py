@@ -1,10 +1,14 @@
-"""Calibrations from files: EasyMocap's `intri.yml` with `extri.yml` beside it, or the `annots.npy` of a capture."""
+"""Calibrations from files: EasyMocap's `intri.yml` with `extri.yml` beside it, the `.toml` of Pose2Sim, Anipose or
+Caliscope, the `.qca.txt` of Qualisys, or the `annots.npy` of a capture."""
 
+import sys
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
+from jaxtyping import Float
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.capture import CaptureCamera
@@ -12,17 +16,20 @@ from nerfstudio_ext.human.zju_layout import UnitName, read_layout
 
 FAR = 50.0
 """Metres; cameras further off than this are in millimetres."""
+SUBPIXELS = 64.0
+"""Parts of a pixel that Qualisys counts in."""
 
 
 def read_cameras(path: Path, unit: UnitName = "mm") -> Tuple[List[str], List[CaptureCamera]]:
     """Names and calibrations, in the order of the file.
 
     Args:
-        path: An `annots.npy`, an `intri.yml` with its `extri.yml`, or a folder that holds either.
-        unit: Of T in an annots.npy; EasyMocap's are told from their size.
+        path: An `annots.npy`, an `intri.yml` with its `extri.yml`, a folder that holds either, a `.toml`, or a
+            `.qca.txt`.
+        unit: Of T in an annots.npy; those of the others are told from their size, Qualisys has millimetres.
 
     Raises:
-        InputError: There is neither, or it holds something else.
+        InputError: There is no such file, or it holds something else.
     """
     if path.is_dir():
         found = [path / name for name in ("annots.npy", "intri.yml") if (path / name).is_file()]
@@ -32,8 +39,13 @@ def read_cameras(path: Path, unit: UnitName = "mm") -> Tuple[List[str], List[Cap
     if path.name == "annots.npy":
         layout = read_layout(path.parent, unit)
         return [Path(name).parent.name for name in layout.pictures[0]], layout.cameras
+    if path.suffix == ".toml":
+        return read_toml(path)
+    if path.name.endswith((".qca.txt", ".qca.xml")):
+        return read_qualisys(path)
     if path.suffix not in (".yml", ".yaml") or "intri" not in path.name:
-        raise InputError(f"{path} is no calibration that is known: name an annots.npy, or EasyMocap's intri.yml.")
+        raise InputError(f"{path} is no calibration that is known: name an annots.npy, EasyMocap's intri.yml, a .toml "
+                         "of Pose2Sim, Anipose or Caliscope, or a .qca.txt of Qualisys.")  # fmt: skip
     return read_easymocap(path, path.with_name(path.name.replace("intri", "extri")))
 
 
@@ -58,15 +70,116 @@ def read_easymocap(intrinsics: Path, extrinsics: Path) -> Tuple[List[str], List[
         else:
             rotations.append(_numbers(outside, f"Rot_{name}", 9, extrinsics).reshape(3, 3))
         translations.append(_numbers(outside, f"T_{name}", 3, extrinsics))
-    for name, rotation in zip(names, rotations):
+    parts = list(zip(calibrations, distortions, rotations, translations))
+    return names, _checked(names, parts, extrinsics)
+
+
+def read_toml(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
+    """Cameras of Pose2Sim, Anipose and Caliscope: a table for each (Caliscope's inside ``cameras``) with ``matrix``,
+    ``distortions`` (k1, k2, p1, p2 and perhaps k3), ``rotation`` (a vector, or a matrix) and ``translation``
+    (x_camera = R x + T, metres or millimetres). Cameras with ``ignore = true`` are left out.
+
+    Raises:
+        InputError: The file is missing or broken, a camera lacks one of these, or has a fisheye lens.
+    """
+    if sys.version_info < (3, 11):
+        raise InputError(f"{path}: Python reads .toml from 3.11 on; use that, or EasyMocap's intri.yml.")
+    import tomllib
+
+    content = _text(path)
+    try:
+        tables = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is no TOML ({error}).") from error
+    tables = tables.get("cameras", tables)
+    found = {k: v for k, v in tables.items() if isinstance(v, dict) and "matrix" in v and not v.get("ignore")}
+    if not found:
+        raise InputError(f"{path} has no table of a camera, with matrix, distortions, rotation and translation.")
+    parts = []
+    for name, table in found.items():
+        if table.get("fisheye"):
+            raise InputError(f"{path}: camera {name} has a fisheye lens, which is not known: undistort its pictures.")
+        values = {}
+        for key, counts in (("matrix", (9,)), ("distortions", (4, 5)), ("rotation", (3, 9)), ("translation", (3,))):
+            try:
+                values[key] = np.asarray(table.get(key, ()), dtype=np.float64).ravel()
+            except (TypeError, ValueError):
+                values[key] = np.zeros(0)
+            if values[key].size not in counts or not np.isfinite(values[key]).all():
+                wanted = " or ".join(map(str, counts))
+                raise InputError(f"{path}: {key} of camera {name} must be {wanted} finite numbers.")
+        turn = values["rotation"]
+        rotation = turn.reshape(3, 3) if turn.size == 9 else cv2.Rodrigues(turn)[0]
+        lens = np.pad(values["distortions"], (0, 5 - values["distortions"].size))
+        parts.append((values["matrix"].reshape(3, 3), lens, rotation, values["translation"]))
+    return list(found), _checked(list(found), parts, path)
+
+
+def read_qualisys(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
+    """Cameras of Qualisys (`.qca.txt`, which is XML): ``transform`` from the world to axes right, up, backward, with
+    the camera's place in millimetres, and ``intrinsic`` in 64ths of a pixel. Distortions have no unit and are taken as
+    OpenCV's; Pose2Sim divides these, too, by 64 (on its own recording key points reproject as well in either way).
+
+    Raises:
+        InputError: The file is missing or broken, or a camera lacks one of these.
+    """
+    try:
+        elements = list(ElementTree.fromstring(_text(path)).iter("camera"))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InputError(f"{path} is no calibration of Qualisys ({error}).") from error
+    if not elements:
+        raise InputError(f"{path} lists no camera.")
+    names, parts = [str(element.get("serial", k)) for k, element in enumerate(elements)], []
+    for name, element in zip(names, elements):
+        values = {k: v for kind in ("transform", "intrinsic") for e in element.findall(kind) for k, v in e.items()}
+
+        where = f"{path}: camera {name}"
+        rotation = _attributes(values, [f"r{row}{column}" for row in "123" for column in "123"], where).reshape(3, 3)
+        rotation = rotation * [[1.0], [-1.0], [-1.0]]
+        inside = ("focalLengthU", "focalLengthV", "centerPointU", "centerPointV")
+        fx, fy, cx, cy = _attributes(values, inside, where) / SUBPIXELS
+        bent = ("radialDistortion1", "radialDistortion2", "tangentalDistortion1", "tangentalDistortion2")
+        lens = _attributes(values, (*bent, "radialDistortion3"), where)
+        centre = _attributes(values, "xyz", where) / 1000
+        parts.append((np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), lens, rotation, -rotation @ centre))
+    return names, _checked(names, parts, path)
+
+
+def _attributes(values: Dict[str, str], keys: Sequence[str], where: str) -> Float[np.ndarray, "n"]:
+    try:
+        found = np.array([float(values[key]) for key in keys])
+    except (KeyError, ValueError):
+        found = np.array([np.nan])
+    if not np.isfinite(found).all():
+        raise InputError(f"{where} needs numbers in {', '.join(keys)}.")
+    return found
+
+
+def _checked(
+    names: Sequence[str], parts: Sequence[Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], path: Path
+) -> List[CaptureCamera]:
+    """Cameras in metres.
+
+    Args:
+        names: Of the cameras.
+        parts: Calibration, distortion, rotation and translation of each.
+        path: Where they are from.
+
+    Raises:
+        InputError: A rotation is none.
+    """
+    for name, (_, _, rotation, _) in zip(names, parts):
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
-            raise InputError(f"{extrinsics}: Rot_{name} is no rotation (world to camera, OpenCV axes).")
-    largest = max(float(np.linalg.norm(t)) for t in translations)
-    scale = 1000.0 if largest > FAR else 1.0
-    cameras = [
-        CaptureCamera(k, d, r, t / scale) for k, d, r, t in zip(calibrations, distortions, rotations, translations)
-    ]
-    return names, cameras
+            raise InputError(f"{path}: the rotation of camera {name} is none (world to camera, OpenCV axes).")
+    scale = 1000.0 if max(float(np.linalg.norm(shift)) for *_, shift in parts) > FAR else 1.0
+    return [CaptureCamera(k, d, r, t / scale) for k, d, r, t in parts]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}).") from error
 
 
 def _opened(path: Path) -> Any:

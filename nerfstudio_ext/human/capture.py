@@ -3,6 +3,7 @@
 Calibrations are OpenCV's: x_camera = R x_world + T, metres, pixel centres at integers.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.subject import Subject
+
+KEPT_BYTES = 2 * 1024**3
+"""Memory for the views of a capture that have been read; at 512x512, 2,048 of them."""
 
 Size = Tuple[int, int]
 """Width and height in pixels."""
@@ -79,7 +83,7 @@ class HumanView:
 class CapturedScene:
     """Pictures and masks in files; view (f, c) is frame f seen by camera c, undistorted, shrunk and cut out.
 
-    Views stay in memory once they have been read (1 MB each at 512x512).
+    Views that have been read stay in memory as far as `KEPT_BYTES` go, those asked for last.
 
     Args:
         cameras: Calibrations for the files as they are.
@@ -99,7 +103,8 @@ class CapturedScene:
         max_side: int,
     ) -> None:
         self._full, self._pictures, self._masks = list(cameras), pictures, masks
-        self._views: Dict[Tuple[int, int], HumanView] = {}
+        self._views: OrderedDict[Tuple[int, int], HumanView] = OrderedDict()
+        self._kept_bytes = 0
         self._maps: Dict[int, Tuple[np.ndarray, np.ndarray]] = {}
         self._full_sizes = [_one_size([row[c] for row in pictures]) for c in range(len(cameras))]
         for row in masks or ():
@@ -138,8 +143,16 @@ class CapturedScene:
             if self.sizes[camera] != self._full_sizes[camera]:
                 mask = cv2.resize(mask.astype(np.float32), self.sizes[camera], interpolation=cv2.INTER_AREA)
             person = mask > 0.5
-            self._views[frame, camera] = HumanView(rgb * person[..., None], person)
+            self._keep((frame, camera), HumanView(rgb * person[..., None], person))
+        self._views.move_to_end((frame, camera))
         return self._views[frame, camera]
+
+    def _keep(self, key: Tuple[int, int], view: HumanView) -> None:
+        self._views[key] = view
+        self._kept_bytes += view.rgb.nbytes + view.mask.nbytes
+        while self._kept_bytes > KEPT_BYTES and len(self._views) > 1:
+            _, oldest = self._views.popitem(last=False)
+            self._kept_bytes -= oldest.rgb.nbytes + oldest.mask.nbytes
 
     def poses(self) -> Float[Tensor, "cameras 3 4"]:
         """Cameras to world, OpenGL axes."""

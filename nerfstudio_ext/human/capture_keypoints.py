@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.keypoints import Keypoints2D, named, read_keypoints
+from nerfstudio_ext.human.keypoints import Keypoints2D, named, read_keypoints, read_photo_keypoints
 from nerfstudio_ext.human.zju_layout import ZjuLayout
 
 
@@ -15,6 +15,9 @@ def capture_keypoints(
     layout: ZjuLayout, path: Optional[Path], skeleton: Optional[str], scale: float, begin: int, step: int
 ) -> Keypoints2D:
     """Key points of every frame of a capture.
+
+    Where the capture is one moment whose pictures have names of their own, a folder of .json files has one for each,
+    called like it; otherwise see `read_keypoints`.
 
     Args:
         layout: The capture.
@@ -28,7 +31,12 @@ def capture_keypoints(
         InputError: There are none, or their cameras or frames do not fit the capture's.
     """
     if path is not None:
-        found = read_keypoints(path.expanduser(), skeleton).scaled(scale)
+        place, photos = path.expanduser(), layout.pictures[0]
+        of_photos = len(layout.pictures) == 1 and len({Path(photo).stem for photo in photos}) == len(photos)
+        if of_photos and any(place.glob("*.json")):
+            found = read_photo_keypoints(place, photos, skeleton).scaled(scale)
+        else:
+            found = read_keypoints(place, skeleton).scaled(scale)
     elif layout.keypoints is not None:
         found = named(layout.keypoints, skeleton, str(layout.folder / "annots.npy")).scaled(scale)
     else:

@@ -5,18 +5,20 @@ sideways, and how much joints turn from frame to frame.
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.agreement import coarse_overlap
-from nerfstudio_ext.human.body_model import BodyModel, anny_body, anny_keypoints
+from nerfstudio_ext.human.body_build import fit_build, scaled_body
+from nerfstudio_ext.human.body_model import BodyModel, anny_keypoints
 from nerfstudio_ext.human.body_motion import BodyMotion, write_body
 from nerfstudio_ext.human.capture import CaptureCamera
 from nerfstudio_ext.human.skinning import bone_transforms, rotation_matrix, skin
@@ -42,9 +44,6 @@ REACH = 0.05
 """Metres; key points further off than this pull less and less."""
 STEADINESS = 0.05
 """Weight of what joints turn between two frames, per squared radian."""
-LIMBS = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("shoulder", "hip"))
-BUILD = ("height", "proportions", "gender")
-"""Phenotypes that the lengths of limbs speak about."""
 FINE = 90
 """Squares along a picture's longer side in which silhouettes are compared."""
 LEAST_JOINTS = 6
@@ -83,73 +82,6 @@ class FittedBody:
         )
 
 
-def limb_lengths(points: Dict[str, Float[np.ndarray, "frames 3"]]) -> Dict[str, float]:
-    """Median lengths in metres of the limbs (both sides together), and widths of shoulders and hips."""
-    pairs = {f"{a}-{b}": [(f"{s}_{a}", f"{s}_{b}") for s in ("left", "right")] for a, b in LIMBS}
-    pairs.update({f"{a} width": [(f"left_{a}", f"right_{a}")] for a in ("shoulder", "hip")})
-    lengths = {}
-    for name, ends in pairs.items():
-        found = [np.linalg.norm(points[a] - points[b], axis=-1) for a, b in ends if a in points and b in points]
-        values = np.concatenate(found) if found else np.zeros(0)
-        if np.isfinite(values).any():
-            lengths[name] = float(np.nanmedian(values))
-    return lengths
-
-
-def fit_build(keypoints: Keypoints3D, fixed: Dict[str, float]) -> Tuple[Dict[str, float], float]:
-    """Phenotype and size whose limbs are as long as those of the key points.
-
-    Args:
-        keypoints: Of the whole capture.
-        fixed: Phenotypes that are known.
-
-    Raises:
-        InputError: Too few limbs are seen, or their lengths are not a person's in metres.
-    """
-    from scipy.optimize import least_squares
-
-    points = dict(zip(keypoints.names, keypoints.points.transpose(1, 0, 2)))
-    wanted = limb_lengths(points)
-    if len(wanted) < 3:
-        raise InputError(
-            "Too few limbs are seen to fit a body: shoulders, hips, elbows or knees are missing throughout."
-        )
-    free = [name for name in BUILD if name not in fixed]
-
-    def phenotype(values: np.ndarray) -> Dict[str, float]:
-        return {**dict(zip(free, np.clip(values[1:], 0, 1).tolist())), **fixed}
-
-    @cache
-    def own_lengths(*values: float) -> Dict[str, float]:
-        vertices = anny_body(phenotype(np.array([1.0, *values]))).rest_vertices
-        return limb_lengths({name: (weights @ vertices).numpy()[None] for name, weights in anny_keypoints().items()})
-
-    def misfit(values: np.ndarray) -> np.ndarray:
-        own = own_lengths(*values[1:].tolist())
-        # In centimetres; a build far from the middle, or a size that the phenotype does not have, needs a reason.
-        lengths = [100 * (values[0] * own[name] - wanted[name]) for name in wanted]
-        return np.array([*lengths, *(2.0 * (values[1:] - 0.5)), 20.0 * (values[0] - 1.0)])
-
-    start = np.array([1.0, *[0.5] * len(free)])
-    bounds = ([0.6, *[0.0] * len(free)], [1.3, *[1.0] * len(free)])
-    found = least_squares(misfit, start, bounds=bounds, diff_step=0.05, max_nfev=6)
-    own, target = misfit(found.x)[: len(wanted)], float(np.mean(list(wanted.values())))
-    if np.abs(own).mean() > 10:
-        raise InputError(
-            f"The key points' limbs are {target:.3g} m long on average and off any body by {np.abs(own).mean():.0f} "
-            "cm: the cameras' translations have another unit, or the key points another order."
-        )
-    return phenotype(found.x), float(found.x[0])
-
-
-def scaled_body(phenotype: Dict[str, float], size: float) -> BodyModel:
-    """The free body model in another size."""
-    body = anny_body(phenotype)
-    bind = body.bind.clone()
-    bind[:, :3, 3] *= size
-    return replace(body, rest_vertices=body.rest_vertices * size, joints=body.joints * size, bind=bind)
-
-
 def fit_body(keypoints: Keypoints3D, phenotype: Optional[Dict[str, float]] = None, steps: int = 300) -> FittedBody:
     """Pose of every frame, and the build that all frames share.
 
@@ -182,7 +114,7 @@ def fit_body(keypoints: Keypoints3D, phenotype: Optional[Dict[str, float]] = Non
     knees = [list(STIFFNESS).index(name) for name in KNEES]
     optimizer = torch.optim.Adam([{"params": [turns, root], "lr": 0.04}, {"params": [shift], "lr": 0.02}])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+    for _ in track(range(steps), "Fitting the body", console=CONSOLE, transient=True):
         distance = (posed.keypoints(turns, root, shift) - target).square().sum(-1)
         loss = (torch.log1p(distance / REACH**2) * seen).sum()
         loss = loss + (stiffness * turns.square()).sum()

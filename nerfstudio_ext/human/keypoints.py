@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from jaxtyping import Float
@@ -71,6 +71,31 @@ def read_keypoints(path: Path, skeleton: Optional[str]) -> Keypoints2D:
     return named(values, skeleton, str(path))
 
 
+def read_photo_keypoints(folder: Path, photos: Sequence[str], skeleton: Optional[str]) -> Keypoints2D:
+    """Key points of photographs in a folder that has a file for each, called like it: for `a.jpg` OpenPose's
+    `a_keypoints.json`, or an `a.json` of MMPose/RTMPose or COCO. As one frame, with a camera for each photo.
+
+    Args:
+        folder: The folder.
+        photos: Names of the photos.
+        skeleton: As for `read_keypoints`.
+
+    Raises:
+        InputError: A file is missing or has another form, photos differ in joints, or the skeleton does not fit.
+    """
+    people = []
+    for stem in (Path(photo).stem for photo in photos):
+        files = [path for end in ("_keypoints", "") if (path := folder / f"{stem}{end}.json").is_file()]
+        if not files:
+            raise InputError(f"{folder} has neither {stem}_keypoints.json nor {stem}.json: each photo needs a file of "
+                             "2-D key points that is called like it.")  # fmt: skip
+        people.append(_read_picture(files[0]))
+    if len({person.shape for person in people}) > 1:
+        told = ", ".join(f"{photo} {len(person)}" for photo, person in zip(photos, people))
+        raise InputError(f"The photos' key points in {folder} differ in the number of joints: {told}.")
+    return named(np.stack(people)[None], skeleton, str(folder))
+
+
 def named(values: Float[np.ndarray, "frames cameras joints 3"], skeleton: Optional[str], where: str) -> Keypoints2D:
     """Give joints their names; what is not finite or negative counts as not seen.
 
@@ -134,12 +159,34 @@ def _read_openpose(folder: Path) -> np.ndarray:
         raise InputError(f"{folder} holds no .json files, one per frame.")
     frames: List[List[np.ndarray]] = []
     for path in files:
-        content = _load(path)
-        try:
-            frames.append([np.array(p["pose_keypoints_2d"], dtype=float).reshape(-1, 3) for p in content["people"]])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is no file of OpenPose: it needs people with pose_keypoints_2d.") from error
+        frames.append(_openpose_people(_load(path), path))
     return _one_person(frames, folder)
+
+
+def _openpose_people(content: Any, path: Path) -> List[np.ndarray]:
+    try:
+        return [np.array(p["pose_keypoints_2d"], dtype=float).reshape(-1, 3) for p in content["people"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no file of OpenPose: it needs people with pose_keypoints_2d.") from error
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    """[joints, 3] of the file of one picture: OpenPose's, MMPose's (a list of instances, bare or as instance_info), or
+    one that could be a video's, too, with a single frame."""
+    content = _load(path)
+    rows = content.get("instance_info") if isinstance(content, dict) else content
+    if isinstance(content, dict) and "people" in content:
+        frames = _one_person([_openpose_people(content, path)], path)
+    elif isinstance(rows, list) and any(isinstance(row, dict) and "keypoint_scores" in row for row in rows):
+        try:
+            frames = _one_person([[_with_scores(row) for row in rows]], path)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} needs keypoints and keypoint_scores for each person ({error!r}).") from error
+    else:
+        frames = _read_json(path)
+    if len(frames) != 1:
+        raise InputError(f"{path} has key points of {len(frames)} pictures, but is the file of one photo.")
+    return frames[0]
 
 
 def _read_json(path: Path) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 `transforms.json` as nerfstudio has it (intrinsics, `transform_matrix`: camera to world, OpenGL axes, metres), each
 frame with `file_path`, `mask_path`, `camera_id` (which camera) and `frame_index` (which moment); beside it perhaps a
-`body.npz`, whose `frame_ids` are these indices. Cameras stand still, and all of them have every moment.
+`body.npz`, whose `frame_ids` are these indices. Cameras stand still, and all of them have every moment. Where no frame
+says camera or moment, all are photographs of one moment, each by a camera of its own.
 """
 
 from pathlib import Path
@@ -45,6 +46,8 @@ def read_neutral(folder: Path) -> ZjuLayout:
     entries = meta.get("frames", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path}: frames must be a list with an object per picture.")
+    if not any(key in entry for entry in entries for key in ("camera_id", "frame_index")):
+        entries = [{**entry, "camera_id": entry.get("file_path"), "frame_index": 0} for entry in entries]
     for entry in entries:
         where = f"{path}: {entry.get('file_path')}"
         lacking = [key for key in ("file_path", "camera_id", "frame_index") if key not in entry]

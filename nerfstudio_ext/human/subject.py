@@ -10,6 +10,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from nerfstudio_ext.human.body_surface import BodySurface
+from nerfstudio_ext.human.keypoint_encoding import keypoint_box
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class SubjectStore(ABC):
     def body(self, index: int) -> Optional[BodySurface]:
         """The person without clothes, where it is known."""
         return None
+
+    def scored_box(self, index: int) -> Float[Tensor, "2 3"]:
+        """Lower and upper corner of what scores of the person's box are about: the samples' box around the keypoints,
+        where nothing better is known."""
+        return keypoint_box(self.subject(index).keypoints)
 
     def version(self, index: int) -> Tuple[Any, ...]:
         """Changes when a person's pictures do; drawn ones never change."""

@@ -71,7 +71,8 @@ class ZjuLayout:
                 root = self.folder / name
                 return [[(root / path).with_suffix(".png") for path in row] for row in self.pictures]
         raise InputError(
-            f"{self.folder} has neither {' nor '.join(MASK_FOLDERS)}: the method needs a mask per picture."
+            f"{self.folder} names no mask_path and has neither {' nor '.join(MASK_FOLDERS)}: the method needs a mask "
+            "per picture."
         )
 
     def files(self) -> List[List[Path]]:

@@ -12,14 +12,15 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_motion import MAX_EXTENT
 from nerfstudio_ext.human.capture import CapturedScene
 from nerfstudio_ext.human.subject import Subject, SubjectStore
 from nerfstudio_ext.human.zju_layout import ZjuLayout, read_plain
 
 KEPT = 4
 """Moments whose pictures stay in memory; one of 23 cameras at 512x512 takes 24 MB."""
-MAX_EXTENT = 4.0
-"""Metres between joints; more means other units."""
+BODY_ROOM = 0.05
+"""Metres around a body's vertices in which papers on ZJU-MoCap score pictures."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,22 @@ class ZjuPeople(SubjectStore):
 
     def subject(self, index: int) -> Subject:
         return self._read(index)
+
+    def scored_box(self, index: int) -> Float[Tensor, "2 3"]:
+        """The box around the fitted body's vertices (`vertices/`, or else `new_vertices/`) and 5 cm of room, as papers
+        on ZJU-MoCap have it; that of the joints where there are no vertices."""
+        moment = self._moments[index]
+        number = self._layouts[moment.folder].numbers[moment.frame]
+        paths = [moment.folder / name / f"{number}.npy" for name in ("vertices", "new_vertices")]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            return super().scored_box(index)
+        vertices = np.asarray(read_plain(path), dtype=np.float32)
+        if vertices.ndim != 2 or vertices.shape[1] != 3 or not np.isfinite(vertices).all():
+            raise InputError(
+                f"{path} holds {list(vertices.shape)} numbers: it must be [vertices, 3], finite, in metres."
+            )
+        return torch.from_numpy(np.stack([vertices.min(0) - BODY_ROOM, vertices.max(0) + BODY_ROOM]))
 
     def _scene(self, moment: Moment) -> CapturedScene:
         """The moment as the only frame of a capture."""

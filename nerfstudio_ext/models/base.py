@@ -119,8 +119,8 @@ class RayModel(ExtModel):
         return mask, mask & (outputs["accumulation"][..., 0] > 0.5)
 
     def rectangle_scores(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, float]:
-        """Scores of the rectangle around ``batch["box_mask"]``, which papers on ZJU-MoCap cut out; none where no ray
-        meets the box.
+        """Scores of the rectangle around ``batch["box_mask"]``; none where no ray meets the box. Papers on ZJU-MoCap
+        cut out that of the body's vertices and a few centimetres; whether this is theirs is for the data to say.
 
         ``psnr_box`` counts all of its pixels; ``ssim_zju`` is the similarity of these papers' tables, higher than
         ``ssim_box``.

@@ -4,10 +4,9 @@ One network for all people; a person is some source views with masks, and 3-D ke
 relative encoding with the ablations, fusion, blending of source colours, coarse and fine samples, view dropout. What
 deviates: view directions are in the source camera's frame (`direction_frame`), near and far follow from the keypoints,
 coarse samples are not computed twice, the last interval of a ray is finite, masks that carve are grown a little, and
-colours are never taken from outside a mask. Not here: the released weights.
+colours come from outside a mask only where no view's own mask holds a point. Not here: the released weights.
 """
 
-import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple, Type
@@ -30,14 +29,14 @@ from nerfstudio_ext.human.keypoint_encoding import keypoint_box
 from nerfstudio_ext.human.subject import SourceViews, SubjectStore
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import render_weights
-from nerfstudio_ext.surface.sampler import inverse_cdf
+from nerfstudio_ext.surface.sampler import inverse_cdf, sample_lengths
 
 KEPT = 4
 """People whose feature maps are kept between pictures."""
 PALETTE = ((0.90, 0.30, 0.25), (0.30, 0.75, 0.35), (0.25, 0.45, 0.95), (0.95, 0.80, 0.25), (0.7, 0.4, 0.9))
 """Colours of the source views in the output `sources`, in their order."""
 
-Who = Tuple[int, Tuple[int, ...]]
+PersonViews = Tuple[int, Tuple[int, ...]]
 """A person, and the views that it is reconstructed from."""
 
 
@@ -89,7 +88,8 @@ class KeypointNeRFModel(RayModel):
             )
         self._store, self._sources = store, metadata["sources"]
         self._moments: bool = metadata["moments"]  # of one person, instead of people
-        self.shown: Who = (metadata["shown"], tuple(self._sources[metadata["shown"]]))
+        self._moment = metadata["shown"]
+        self.shown: PersonViews = (metadata["shown"], tuple(self._sources[metadata["shown"]]))
         self.field = self.config.field.setup(num_keypoints=len(store.keypoint_names))
         keypoints = bytearray(",".join(store.keypoint_names).encode())
         self.register_buffer("keypoint_set", torch.frombuffer(keypoints, dtype=torch.uint8))
@@ -147,20 +147,18 @@ class KeypointNeRFModel(RayModel):
         return list(range(len(self._store))) if self._moments else [self.shown[0]]
 
     def _source_pictures(self) -> List[SourcePicture]:
-        subject = self._store.subject(self.shown[0])
-        pictures = []
-        for view in self.shown[1]:
-            fov = 2 * math.atan(subject.rgb.shape[1] / (2 * float(subject.intrinsics[view, 1])))
-            pictures.append(SourcePicture(subject.poses[view].numpy(), subject.rgb[view].numpy(), fov))
-        return pictures
+        """Of the person that is shown, or of the moment that was rendered last."""
+        subject = self._store.subject(self._moment if self._moments else self.shown[0])
+        focal, views = subject.intrinsics[:, 1].tolist(), self.shown[1]
+        return [SourcePicture(subject.poses[k].numpy(), subject.rgb[k].numpy(), focal[k]) for k in views]
 
-    def encode(self, who: Who) -> EncodedViews:
+    def encode(self, person: PersonViews) -> EncodedViews:
         """Feature maps of a person. In evaluation they are kept until the weights change or others are asked for."""
-        subject, sources = who
+        subject, sources = person
         if self.training or torch.is_grad_enabled():
             return self._encode(subject, sources)
         weights = tuple(parameter._version for parameter in self.field.parameters())
-        key = (who, self._store.version(subject), str(self.device), weights)
+        key = (person, self._store.version(subject), str(self.device), weights)
         if key not in self._encoded:
             self._encoded[key] = self._encode(subject, sources)
             while len(self._encoded) > KEPT:
@@ -173,7 +171,7 @@ class KeypointNeRFModel(RayModel):
 
     def get_outputs(self, ray_bundle: RayBundle) -> Dict[str, Tensor]:
         """Colours of a flat bundle of rays that all see one person; depth runs along the unit ray, in metres."""
-        encoded = self.encode(self._who(ray_bundle))
+        encoded = self.encode(self._person_of(ray_bundle))
         origins, directions = ray_bundle.origins, F.normalize(ray_bundle.directions, dim=-1)
         coarse_count, fine_count = self.config.coarse_samples, self.config.fine_samples
         kept = self._drop_views(len(encoded.coarse))
@@ -184,7 +182,7 @@ class KeypointNeRFModel(RayModel):
         offset = torch.rand(len(origins), coarse_count, device=origins.device) if self.training else 0.5
         depths = edges[:, :-1] + offset * (edges[:, 1:] - edges[:, :-1])
         density, colours, blend = self._query(origins, directions, depths, encoded, kept)
-        weights, _ = render_weights(density, _intervals(depths, near, far))
+        weights, _ = render_weights(density, sample_lengths(depths, near, far))
         outputs = {"rgb_coarse": (weights[..., None] * colours).sum(1)} if self.training else {}
 
         if self.training:
@@ -199,7 +197,7 @@ class KeypointNeRFModel(RayModel):
             torch.cat([one, other], dim=1).gather(1, order[..., None].expand(-1, -1, one.shape[-1]))
             for one, other in ((colours, found[1]), (blend, found[2]))
         )
-        weights, _ = render_weights(density, _intervals(depths, near, far))
+        weights, _ = render_weights(density, sample_lengths(depths, near, far))
         accumulation = weights.sum(-1, keepdim=True)
         depth = (weights * depths).sum(-1, keepdim=True) / accumulation.clamp(min=1e-3)
         outputs = {
@@ -213,11 +211,15 @@ class KeypointNeRFModel(RayModel):
             outputs["sources"] = (weights[..., None] * blend).sum(1) @ palette
         return outputs
 
-    def _who(self, ray_bundle: RayBundle) -> Who:
+    def _person_of(self, ray_bundle: RayBundle) -> PersonViews:
         metadata = ray_bundle.metadata
         if "subject" not in metadata and self._moments and ray_bundle.times is not None:
-            moment = float(ray_bundle.times.flatten()[0]) * (len(self._store) - 1)
-            return min(max(round(moment), 0), len(self._store) - 1), self.shown[1]
+            last = len(self._store) - 1
+            moment = min(max(round(float(ray_bundle.times.flatten()[0]) * last), 0), last)
+            if moment != self._moment:
+                self._moment = moment
+                self.person_controls.draw()
+            return moment, self.shown[1]
         if "subject" not in metadata:
             return self.shown
         return int(metadata["subject"][0, 0]), tuple(metadata["sources"][0].tolist())
@@ -305,12 +307,3 @@ class KeypointNeRFModel(RayModel):
         """Trainable numbers, and views that people are reconstructed from."""
         count = sum(p.numel() for p in self.field.parameters())
         return {"num_parameters": float(count), "num_sources": float(len(self.shown[1]))}
-
-
-def _intervals(
-    depths: Float[Tensor, "rays samples"], near: Float[Tensor, "rays"], far: Float[Tensor, "rays"]
-) -> Float[Tensor, "rays samples"]:
-    """Length of ray that each sample stands for: half-way to its neighbours, and to the ends of the box."""
-    middle = (depths[:, 1:] + depths[:, :-1]) / 2
-    edges = torch.cat([near[:, None], middle, far[:, None]], dim=-1)
-    return edges[:, 1:] - edges[:, :-1]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_build import scaled_body
 from nerfstudio_ext.human.body_motion import BodyMotion, read_body
-from nerfstudio_ext.human.fit import scaled_body
 from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.procedural.human import PHENOTYPE, walk
 

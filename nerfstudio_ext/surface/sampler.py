@@ -83,6 +83,15 @@ def inverse_cdf(
     return start + share * (end - start)
 
 
+def sample_lengths(
+    t: Float[Tensor, "rays samples"], near: Float[Tensor, "rays"], far: Float[Tensor, "rays"]
+) -> Float[Tensor, "rays samples"]:
+    """Length of ray that each sample stands for: half-way to its neighbours, and to the ends near and far."""
+    middle = (t[:, 1:] + t[:, :-1]) / 2
+    edges = torch.cat([near[:, None], middle, far[:, None]], dim=-1)
+    return edges[:, 1:] - edges[:, :-1]
+
+
 @torch.no_grad()
 def sample_error_bounded(
     settings: ErrorBoundedSampling,

@@ -40,9 +40,9 @@ def test_demo_ends_with_a_decoded_file(here, make_clip, tmp_path, capsys):
     assert [command.split()[0] for command in here] == ["ns-train", "ns-eval", *["ns-ext"] * 4]
     printed = capsys.readouterr().out
     renders = next((tmp_path / "out" / "clip" / "hnerv-tiny").glob("*/renders"))
-    for name in ("clip.mp4", "clip.png", "clip.bnrv", "clip_from_bnrv.mp4"):
+    for name in ("clip.mp4", "clip_sheet.png", "clip.bnrv", "clip_from_bnrv.mp4"):
         assert (renders / name).stat().st_size > 0
-    assert "psnr" in printed and str(renders / "clip.png") in printed
+    assert "psnr" in printed and str(renders / "clip_sheet.png") in printed
     size = next(line for line in printed.splitlines() if ".bnrv file" in line)
     assert str((renders / "clip.bnrv").stat().st_size) in size and "dB" in size
 

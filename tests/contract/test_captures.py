@@ -107,7 +107,7 @@ def test_orbit_and_new_poses_are_filmed(run: Run, folder: Path, tmp_path: Path, 
     Orbit(run.folder, tmp_path / "orbit.mp4", pictures=3, size=24, output_name="body").main()
     Walk(folder / "body.npz", tmp_path / "walk.npz", frames=3).main()
     Repose(run.folder, tmp_path / "walk.npz", tmp_path / "walk.mp4", pictures=3, size=24).main()
-    assert all((tmp_path / f"{name}.{kind}").is_file() for name in ("orbit", "walk") for kind in ("mp4", "png"))
+    assert all((tmp_path / f"{name}{end}").is_file() for name in ("orbit", "walk") for end in (".mp4", "_sheet.png"))
     assert "3 pictures" in capsys.readouterr().out
     walk, drawn = read_body(tmp_path / "walk.npz"), read_body(folder / "body.npz")
     middles = [0.5 * (m.vertices[0].amin(0) + m.vertices[0].amax(0)) for m in (walk, drawn)]

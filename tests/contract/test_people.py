@@ -217,6 +217,42 @@ def test_a_recording_becomes_a_film_of_an_unseen_person(solid: Path, recording, 
         Photos(data, tmp_path / "none", frames=(0, 2), keypoints=found, skeleton="body25b").main()
 
 
+@pytest.mark.slow
+@pytest.mark.extra("anny")
+@pytest.mark.parametrize("name", TINY)
+def test_own_photos_get_their_keypoints(solid: Path, recording, tmp_path: Path) -> None:
+    """Three calibrated photos in nerfstudio's layout and a file of OpenPose for each; nothing of ZJU-MoCap."""
+    data, found = recording
+    folder, names = tmp_path / "own", ["front", "back", "aside"]
+    layout, pixels = read_layout(data), np.load(found)["kpts2d"][:, 0]
+    frames = []
+    for k, (name, camera) in enumerate(zip(names, layout.cameras)):
+        fx, fy, cx, cy = camera.intrinsics().tolist()
+        (folder / "openpose").mkdir(parents=True, exist_ok=True)
+        for path, ending in ((layout.files()[0][k], ".jpg"), (layout.masks()[0][k], "_mask.png")):
+            shutil.copy(path, folder / f"{name}{ending}")
+        frames.append({"file_path": f"{name}.jpg", "mask_path": f"{name}_mask.png", "fl_x": fx, "fl_y": fy, "cx": cx,
+                       "cy": cy, "transform_matrix": [*camera.pose().tolist(), [0, 0, 0, 1]]})  # fmt: skip
+        people = {"people": [{"pose_keypoints_2d": pixels[k].ravel().tolist()}]}
+        (folder / "openpose" / f"{name}_keypoints.json").write_text(json.dumps(people))
+    (folder / "transforms.json").write_text(json.dumps({"frames": frames}))
+    options = dict(keypoints=folder / "openpose", skeleton="body25b", steps=60)
+    Photos(folder, tmp_path / "out", **options).main()
+    assert (tmp_path / "out" / "overlay.jpg").is_file()
+    Condition(solid.parent, photos=tmp_path / "out", output=tmp_path / "derived").main()
+    keypoints = eval_setup(tmp_path / "derived" / "config.yml")[1].model._store.subject(0).keypoints
+    body = read_body(data / "body.npz").vertices[0]
+    assert float(torch.cdist(keypoints, body).amin(1).max()) < 0.15, "joints are inside the true body"
+    # What lacks is said at once, not after the body has been fitted.
+    (folder / "aside_mask.png").unlink()
+    with pytest.raises(InputError, match=r"There is no .*aside_mask\.png"):
+        Photos(folder, tmp_path / "none", keypoints=tmp_path / "nothing").main()
+    (folder / "openpose" / "front_keypoints.json").unlink()
+    shutil.copy(folder / "back_mask.png", folder / "aside_mask.png")
+    with pytest.raises(InputError, match="neither front_keypoints"):
+        Photos(folder, tmp_path / "none", **options).main()
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_weights_are_cut_out_in_half_precision(run: Run, tmp_path: Path) -> None:
     Weights(run.folder, tmp_path / "w.safetensors", note="two steps").main()

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from dataparsers.zju_people import TRAINED, ZjuPeopleDataParserConfig
+from nerfstudio_ext.data.people import PeopleDataset
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.subject import SourceViews
 from nerfstudio_ext.procedural.rigs import rig_poses
@@ -80,6 +81,23 @@ def test_smaller_pictures_see_the_same(folder):
     subject = parse(folder, size=SIDE // 2).metadata["subjects"].subject(0)
     assert subject.rgb.shape == (CAMERAS, SIDE // 2, SIDE // 2, 3)
     torch.testing.assert_close(subject.intrinsics[0], torch.tensor([FOCAL, FOCAL, SIDE / 2, SIDE / 2]) / 2)
+
+
+def test_scores_are_about_the_body_where_there_is_one(folder):
+    """Without vertices about the joints and a quarter of a metre, with them about these and five centimetres."""
+    (folder / "three" / "vertices").mkdir()
+    np.save(folder / "three" / "vertices" / "3.npy", np.array([[-0.2, -0.1, -0.5], [0.2, 0.1, 0.4]]))
+    outputs = parse(folder, "test")
+    store, dataset = outputs.metadata["subjects"], PeopleDataset(outputs)
+    joints = store.subject(6).keypoints
+    torch.testing.assert_close(store.scored_box(6)[1], joints.amax(0) + 0.25, atol=0.2, rtol=0)
+    torch.testing.assert_close(store.scored_box(7), torch.tensor([[-0.25, -0.15, -0.55], [0.25, 0.15, 0.45]]))
+    areas = [float(dataset[k]["box_mask"].float().sum()) for k in (0, 2)]
+    # At the ring's distance a pixel is 2.8 / 30 m wide.
+    assert areas[1] < 0.5 * areas[0] and 0 < areas[1] < (0.7 * 1.2) * (FOCAL / 2.3) ** 2
+    np.save(folder / "three" / "vertices" / "3.npy", np.zeros((4, 2)))
+    with pytest.raises(InputError, match=r"3\.npy holds \[4, 2\]"):
+        store.scored_box(7)
 
 
 def test_the_official_split_has_the_papers_numbers_of_frames():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nerfstudio_ext.engine import checkpoints
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.weights import read_safetensors, write_safetensors
 
@@ -26,3 +27,16 @@ def test_a_short_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(InputError, match="ends in the middle of 'w'"):
         read_safetensors(path)
+
+
+def test_old_weights_stay_until_the_new_ones_are_whole(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    write_safetensors({"a": torch.zeros(3)}, path)
+    before = path.read_bytes()
+    with monkeypatch.context() as full:
+        full.setattr(checkpoints.os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left")))
+        with pytest.raises(InputError, match=r"w\.safetensors"):
+            write_safetensors({"a": torch.ones(3)}, path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    write_safetensors({"a": torch.ones(3)}, path)
+    assert path.read_bytes() != before

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from PIL import Image
 
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.export import turntable
 from nerfstudio_ext.export.turntable import film, orbit
 from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.procedural.rigs import rig_poses
@@ -54,4 +57,41 @@ class Grey:
 def test_a_film_and_its_pictures_are_written(tmp_path):
     assert film(Grey(), orbit(motion(), captured(), 6, 32), "depth", tmp_path / "new" / "film.mp4", 6.0) == 6
     assert (tmp_path / "new" / "film.mp4").stat().st_size > 500
-    assert Image.open(tmp_path / "new" / "film.png").size[0] > 6 * 32
+    assert Image.open(tmp_path / "new" / "film_sheet.png").size[0] > 6 * 32
+
+
+def test_nothing_is_written_of_an_output_that_is_none(tmp_path):
+    with pytest.raises(InputError, match="--output-name body: the model has depth") as error:
+        film(Grey(), orbit(motion(), captured(), 6, 32), "body", tmp_path / "film.mp4", 6.0)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_a_film_replaces_what_it_is_named_after_and_nothing_else(tmp_path):
+    for name in ("film.mp4", "film_sheet.png", "film.png"):
+        (tmp_path / name).write_text("old")
+    film(Grey(), orbit(motion(), captured(), 2, 32), "depth", tmp_path / "film.mp4", 6.0)
+    assert (tmp_path / "film.png").read_text() == "old"
+    assert all((tmp_path / name).stat().st_size > 100 for name in ("film.mp4", "film_sheet.png"))
+
+
+def test_depth_in_metres_is_told_apart(tmp_path):
+    """One scale for the whole film, by the first picture."""
+
+    class Deep:
+        device = torch.device("cpu")
+
+        def get_outputs_for_camera(self, camera):
+            return {"depth": 2 + 2 * torch.linspace(0, 1, 1024).view(32, 32, 1)}
+
+    film(Deep(), orbit(motion(), captured(), 2, 32), "depth", tmp_path / "film.mp4", 6.0)
+    shades = np.asarray(Image.open(tmp_path / "film_sheet.png").convert("L"))[4:36, 4:36]
+    assert int(shades.max()) > 245 and 120 < int(shades.min()) < 140
+
+
+def test_a_film_says_how_far_it_is(tmp_path, monkeypatch):
+    """Every picture is rendered once, also the one that tells which outputs there are."""
+    bars, asked, get = [], [], Grey.get_outputs_for_camera
+    monkeypatch.setattr(turntable, "track", lambda steps, label, **options: bars.append((len(steps), label)) or steps)
+    monkeypatch.setattr(Grey, "get_outputs_for_camera", lambda self, camera: asked.append(1) or get(self, camera))
+    film(Grey(), orbit(motion(), captured(), 6, 32), "depth", tmp_path / "film.mp4", 6.0)
+    assert bars == [(6, "Rendering")] and len(asked) == 6

@@ -2,9 +2,11 @@ from typing import get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nerfstudio_ext.fields.keypoint_nerf_field import KeypointNeRFField, KeypointNeRFFieldConfig
 from nerfstudio_ext.human.keypoint_encoding import EncodingMode
+from nerfstudio_ext.human.view_sampling import sample_maps
 from tests.human.toy_person import chosen, moved, toy_views
 
 SMALL = dict(
@@ -88,8 +90,6 @@ def test_colours_are_mixtures_of_what_the_views_show():
     torch.testing.assert_close(share.sum(0), torch.ones(len(points)))
     encoded = field.encode(views)
     seen = field.see(points, encoded)
-    from nerfstudio_ext.human.view_sampling import sample_maps
-
     shown = sample_maps(views.rgb, seen.pixels, 32, 32)
     assert bool((colour <= shown.amax(0) + 1e-5).all()) and bool((colour >= shown.amin(0) - 1e-5).all())
 
@@ -105,6 +105,26 @@ def test_nothing_is_outside_the_hull_and_no_colour_comes_from_beside_a_mask():
     density, _, share = ask(field, views, points, directions)
     there = density > 0
     assert int(there.sum()) > 20 and float(share[0, there].max()) < 1e-6
+
+
+def test_in_the_rim_of_grown_masks_colours_come_from_views_whose_own_mask_holds_the_point():
+    """With the default growth, on pictures that are large enough for it to be a pixel. Where no view's own mask holds a
+    point, which is rare, the colours are what the pictures have there: dark."""
+    field, views = make_field(), toy_views(size=128)
+    assert field.config.mask_dilation == KeypointNeRFFieldConfig().mask_dilation
+    views.mask[:, :, :9] = views.mask[:, :, -9:] = 0
+    views.rgb.mul_(views.mask)
+    points = 2.4 * torch.rand(20000, 3) - 1.2
+    encoded = field.encode(views)
+    seen = field.see(points, encoded)
+    seen, points = seen.at(seen.valid.any(0)), points[seen.valid.any(0)]
+    sharp = sample_maps(views.mask, seen.pixels, 128, 128)[..., 0] > 0.5
+    _, _, share = field(points, F.normalize(torch.randn(len(points), 3), dim=-1), seen, encoded)
+    rim, held = seen.valid & ~sharp, (seen.valid & sharp).any(0)
+    assert int((rim & held).sum()) > 50, "some points lie in the rim"
+    assert float(share[rim & held].max()) < 1e-6
+    assert int((~held).sum()) < 0.01 * len(points)
+    torch.testing.assert_close(share.sum(0), torch.ones(len(points)))
 
 
 def test_fusion_is_a_weighted_mean_and_variance():

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human import capture
 from nerfstudio_ext.human.capture import CaptureCamera, CapturedScene
 
 
@@ -81,3 +82,18 @@ def test_bad_files_are_named(tmp_path):
     pictures[0][0].write_bytes(pictures[0][0].read_bytes()[:3000])
     with pytest.raises(InputError, match="half copied"):
         CapturedScene([camera()], pictures, masks, max_side=64).view(0, 0)
+
+
+def test_views_are_kept_within_a_bound(tmp_path, monkeypatch):
+    """Room for two views: the one that was not asked for longest is read anew, and is the same."""
+    mask = np.ones((52, 64), np.uint8)
+    rows = [write(tmp_path, np.full((52, 64, 3), 10 * k, np.uint8), mask, f"{k:06d}") for k in range(3)]
+    scene = CapturedScene([camera()], [row[0][0] for row in rows], [row[1][0] for row in rows], max_side=64)
+    monkeypatch.setattr(capture, "KEPT_BYTES", 2 * 52 * 64 * 4)
+    first, second = scene.view(0, 0), scene.view(1, 0)
+    assert scene.view(0, 0) is first
+    scene.view(2, 0)
+    assert scene.view(0, 0) is first and scene.view(1, 0) is not second
+    assert (scene.view(1, 0).rgb == 10).all()
+    monkeypatch.setattr(capture, "KEPT_BYTES", 1)
+    assert (scene.view(2, 0).rgb == 20).all(), "one view is always kept"

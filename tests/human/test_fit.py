@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human import fit
+from nerfstudio_ext.human.body_build import limb_lengths, scaled_body
 from nerfstudio_ext.human.body_motion import read_body
-from nerfstudio_ext.human.fit import _start, fit_body, limb_lengths, scaled_body, write_fit
+from nerfstudio_ext.human.fit import _start, fit_body, write_fit
 from nerfstudio_ext.human.keypoints import SKELETONS
 from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.human.triangulation import Keypoints3D
@@ -56,12 +58,15 @@ def test_the_start_is_the_rigid_motion_that_was_made():
 
 @pytest.mark.extra("anny")
 @pytest.mark.slow
-def test_a_walking_person_is_found_again(person, tmp_path):
+def test_a_walking_person_is_found_again(person, tmp_path, monkeypatch):
     body, motion, joints = person
     seen = joints.copy()
     seen[2, 7] = np.nan
     seen[4, 15] += [0.6, 0.0, 0.0]
+    bars = []
+    monkeypatch.setattr(fit, "track", lambda steps, label, **options: bars.append((len(steps), label)) or steps)
     fitted = fit_body(keypoints(seen), {"weight": 0.5}, steps=200)
+    assert bars == [(200, "Fitting the body")], "it says how far it is"
     assert float(fitted.error.nanmedian()) < 0.02
     assert bool(torch.isnan(fitted.error[2]).any())
     heights = [float(np.ptp(b.rest_vertices[:, 2].numpy())) for b in (fitted.body, body)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.keypoints import NAMES, SKELETONS, named, read_keypoints
+from nerfstudio_ext.human.keypoints import NAMES, SKELETONS, named, read_keypoints, read_photo_keypoints
 
 FRAMES, CAMERAS = 3, 2
 
@@ -112,3 +112,47 @@ def test_wrong_files_are_named(values, tmp_path):
     np.savez(tmp_path / "other.npz", points=1)
     with pytest.raises(InputError, match="must hold kpts2d"):
         read_keypoints(tmp_path / "other.npz", None)
+
+
+def instances(*people):
+    return [{"keypoints": p[:, :2].tolist(), "keypoint_scores": p[:, 2].tolist()} for p in people]
+
+
+PHOTO_FILES = {
+    "OpenPose": (
+        "_keypoints",
+        lambda p: {"people": [{"pose_keypoints_2d": x.ravel().tolist()} for x in (small(p), p)]},
+    ),
+    "RTMPose": ("", lambda p: instances(small(p), p)),
+    "RTMPose with its meta": ("", lambda p: {"instance_info": instances(p)}),
+    "COCO": ("", lambda p: [{"image_id": 7, "keypoints": p.ravel().tolist()}]),
+}
+
+
+@pytest.mark.parametrize("kind", list(PHOTO_FILES))
+def test_photos_have_the_file_that_is_called_like_them(tmp_path, values, kind):
+    """In the order of the photos, not of the names; other files do not matter."""
+    end, content = PHOTO_FILES[kind]
+    people = dict(zip(("b", "a", "other"), values[:, 0]))
+    for name, person in people.items():
+        (tmp_path / f"{name}{end}.json").write_text(json.dumps(content(person)))
+    found = read_photo_keypoints(tmp_path, ["images/b.jpg", "images/a.png"], None)
+    np.testing.assert_allclose(found.values, np.stack([people["b"], people["a"]])[None])
+    with pytest.raises(InputError, match=r"neither c_keypoints\.json nor c\.json"):
+        read_photo_keypoints(tmp_path, ["b.jpg", "c.jpg"], None)
+
+
+@pytest.mark.parametrize(
+    "content,message",
+    [
+        ([{"image_id": k, "keypoints": [1, 1, 1] * 17} for k in (0, 1)], "2 pictures, but is the file of one photo"),
+        ({"people": []}, "shows no one"),
+        ([{"keypoint_scores": [1.0]}], "needs keypoints and keypoint_scores"),
+        ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 25}]}, "differ in the number of joints: a.jpg 17, b.jpg 25"),
+    ],
+)
+def test_photos_with_other_files_are_refused(tmp_path, content, message):
+    (tmp_path / "a.json").write_text(json.dumps([{"image_id": 0, "keypoints": [1, 1, 1] * 17}]))
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        read_photo_keypoints(tmp_path, ["a.jpg", "b.jpg"], None)

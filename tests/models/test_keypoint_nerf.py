@@ -1,9 +1,13 @@
 import copy
+import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes
+from skimage.metrics import structural_similarity
 
 from nerfstudio_ext.engine import perceptual
 from nerfstudio_ext.engine.errors import InputError
@@ -120,6 +124,57 @@ def test_viewer_panel_chooses_person_and_views():
     assert [picture.rgb.shape for picture in model._source_pictures()] == [(32, 32, 3)] * 3
 
 
+class FakeViewer:
+    """A scene that holds what was added and not removed, by name."""
+
+    def __init__(self):
+        self.viser_server = self.scene = self
+        self.shown = {}
+
+    def add_camera_frustum(self, name, **picture):
+        assert name not in self.shown, "removed before it is drawn anew"
+        self.shown[name] = picture
+        return SimpleNamespace(remove=lambda: self.shown.pop(name))
+
+    def sources(self):
+        return [picture["image"] for picture in self.shown.values()]
+
+
+def pictures_of(model, person, views):
+    return [model._store.subject(person).rgb[view].numpy() for view in views]
+
+
+def test_the_panel_shows_whom_it_says_and_their_sources():
+    model, viewer = make_model(), FakeViewer()
+    controls = model.person_controls
+    controls.connect(viewer)
+    assert all(map(np.array_equal, viewer.sources(), pictures_of(model, 2, (0, 2, 3)))) and len(viewer.shown) == 3
+    controls.person.value, controls.views.value = "toy_0", "1, 4,"
+    controls._changed(controls.views)
+    assert model.shown == (0, (1, 4)) and controls.status.value == "toy_0 from 1,4"
+    assert all(map(np.array_equal, viewer.sources(), pictures_of(model, 0, (1, 4)))) and len(viewer.shown) == 2
+    drawn, camera_of = viewer.shown["/sources/0"], toy_outputs(model._store, [0]).cameras[1]
+    np.testing.assert_allclose(drawn["position"], 10 * camera_of.camera_to_worlds[:, 3], rtol=1e-5)
+    assert drawn["fov"] == pytest.approx(2 * math.atan(16 / float(camera_of.fy))) and drawn["aspect"] == 1
+    # Half-typed and impossible choices change nothing, and say why.
+    for text, message in (("1", "needs two views"), ("1,9", "0 to 4"), ("1,x", "invalid literal")):
+        controls.views.value = text
+        controls._changed(controls.views)
+        assert message in controls.status.value and model.shown == (0, (1, 4)) and len(viewer.shown) == 2
+
+
+def test_the_sources_in_the_scene_are_of_the_moment_that_was_rendered():
+    """Moments of one person: the panel cannot choose them, the time does."""
+    model, viewer = make_model(), FakeViewer()
+    model._moments, timed = True, camera(model, 2)
+    model.person_controls.connect(viewer)
+    timed.metadata = None
+    for time, moment in ((0.0, 0), (0.45, 1), (0.45, 1), (1.0, 2)):
+        timed.times = torch.tensor([[time]])
+        model.get_outputs_for_camera(timed)
+        assert all(map(np.array_equal, viewer.sources(), pictures_of(model, moment, (0, 2, 3)))), f"time {time}"
+
+
 def test_rays_beside_the_box_see_nothing():
     model = make_model()
     rays = RayBundle(
@@ -176,6 +231,10 @@ def test_scores_of_the_rectangle_around_the_person():
     batch["image"][25:] = 1 - batch["image"][25:]
     metrics, images = model.get_image_metrics_and_images(outputs, batch)
     assert metrics["psnr_box"] > 80 and metrics["ssim_box"] == pytest.approx(1, abs=1e-4)
+    batch["image"][4:20, 6:30] = 0.8 * batch["image"][4:20, 6:30] + 0.1 * torch.rand(16, 24, 3)
+    metrics, _ = model.get_image_metrics_and_images(outputs, batch)
+    pair = [x[4:20, 6:30].double().numpy() for x in (outputs["rgb"], batch["image"])]
+    assert metrics["ssim_zju"] == pytest.approx(structural_similarity(*pair, channel_axis=2, data_range=2), abs=1e-5)
     assert metrics["psnr"] < 40 and images["sources"].shape == (32, 64, 3)
 
 

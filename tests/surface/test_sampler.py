@@ -10,6 +10,7 @@ from nerfstudio_ext.surface.sampler import (
     inverse_cdf,
     opacity_error_bound,
     sample_error_bounded,
+    sample_lengths,
 )
 
 RADIUS = 0.5
@@ -131,3 +132,8 @@ def test_inverse_cdf_follows_the_weights():
     weights = torch.tensor([[1.0, 2.0, 1.0]])
     u = torch.tensor([[0.0, 0.125, 0.25, 0.5, 0.75, 1.0]])
     assert torch.allclose(inverse_cdf(t, weights, u), torch.tensor([[0.0, 0.5, 1.0, 2.0, 3.0, 4.0]]), atol=1e-5)
+
+
+def test_samples_stand_for_the_ray_about_them():
+    lengths = sample_lengths(torch.tensor([[1.5, 2.0, 4.0]]), torch.tensor([1.0]), torch.tensor([4.25]))
+    torch.testing.assert_close(lengths, torch.tensor([[0.75, 1.25, 1.25]]))
