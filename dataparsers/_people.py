@@ -15,8 +15,14 @@ HALF_SIDE = 1.5
 """Metres from the origin to the sides of the scene's box."""
 
 
-def source_views(text: str, cameras: int, what: str) -> Tuple[int, ...]:
+def source_views(text: str, cameras: int, what: str, ring: bool = True) -> Tuple[int, ...]:
     """The views that a person is reconstructed from: a number, spread evenly, or indices with commas.
+
+    Args:
+        text: As given by the user.
+        cameras: How many there are.
+        what: The option's name, for messages.
+        ring: Whether the last camera stands beside the first; otherwise those at the ends are left for comparing.
 
     Raises:
         InputError: There are no such views, or none is left to compare with.
@@ -25,7 +31,8 @@ def source_views(text: str, cameras: int, what: str) -> Tuple[int, ...]:
         numbers = [int(word) for word in text.split(",")]
     except ValueError:
         raise InputError(f"{what} wants a number of views, or indices as in 0,2,5, not '{text}'.") from None
-    chosen = numbers if "," in text else [k * cameras // max(numbers[0], 1) for k in range(numbers[0])]
+    spread = [(2 * k + (not ring)) * cameras // (2 * max(numbers[0], 1)) for k in range(numbers[0])]
+    chosen = numbers if "," in text else spread
     if len(chosen) < 2:
         raise InputError(f"{what} {text}: a person is reconstructed from two views at least.")
     if len(set(chosen)) < len(chosen) or not all(0 <= view < cameras for view in chosen):

@@ -1,4 +1,4 @@
-"""Many people that the suite draws itself, as nerfstudio data: some to train on, others to test with."""
+"""Many people or faces that the suite draws itself, as nerfstudio data: some to train on, others to test with."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers._people import people_outputs, source_views
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.procedural.people import PeopleOptions, ProceduralPeople
+from nerfstudio_ext.procedural.people import PeopleOptions, ProceduralPeople, Subjects
 
 
 @dataclass
@@ -29,6 +29,8 @@ class ProceduralPeopleDataParserConfig(DataParserConfig):
     """Width and height of the pictures in pixels."""
     seed: int = 0
     """Decides who the people are; more of them change none of the first ones."""
+    subjects: Subjects = "bodies"
+    """bodies: whole people within a ring of cameras. faces: heads with facial expressions before an arc of cameras."""
     sources: str = "3"
     """Views that people are reconstructed from when they are tested: a number, or indices as in 0,2,5."""
 
@@ -47,9 +49,11 @@ class ProceduralPeopleDataParser(DataParser):
                 "the dataparser that reads it."
             )
         store = ProceduralPeople(
-            PeopleOptions(config.cameras, config.size, config.seed), config.people, config.test_people
+            PeopleOptions(config.cameras, config.size, config.seed, subjects=config.subjects),
+            config.people,
+            config.test_people,
         )
-        sources = source_views(config.sources, config.cameras, "--sources")
+        sources = source_views(config.sources, config.cameras, "--sources", ring=config.subjects == "bodies")
         if len(sources) == config.cameras:
             raise InputError(f"--sources {config.sources} takes all {config.cameras} cameras: leave one to test with.")
         if split == "train":

@@ -6,7 +6,7 @@ import random
 import shutil
 import signal
 from pathlib import Path
-from typing import Callable, Dict, Tuple
+from typing import Callable, Dict, Iterator, Tuple
 
 import av
 import numpy as np
@@ -46,6 +46,25 @@ def _seeds() -> None:
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep frame caches of the tests, and of the commands they start, out of the user's cache."""
     os.environ["NERFSTUDIO_EXT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """A Ray of this machine with one core, without dashboard; for tests that carry `extra("ray")`."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 waits for everybody else on a busy machine
+        patch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)  # what is tested, whatever is installed
+        try:
+            ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        except Exception as error:  # of no class of its own
+            if "timed out" not in str(error):
+                raise
+            pytest.skip("Ray did not start within its 30 seconds; the machine is too busy")
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Literal, Optional, Tuple
 
 import tyro
 
@@ -20,11 +20,13 @@ class Condition:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a trained keypoint-nerf run, or default: the small network, where its weights come along."""
     photos: Path
-    """Folder that holds transforms.json."""
+    """Folder that holds transforms.json, or a folder like that for each moment or person."""
+    folders: Literal["moments", "people"] = "moments"
+    """What several folders are: moments of one person, or different people, of whom the viewer's panel chooses one."""
     output: Optional[Path] = None
     """Folder to write; none: outputs/NAME_OF_THE_PHOTOS."""
     sources: str = "all"
-    """Photos that the person is reconstructed from: all, a number, or indices as in 0,2; ns-eval scores the others."""
+    """Photos that each person is reconstructed from: all, a number, or indices as in 0,2; ns-eval scores the others."""
 
     def main(self) -> None:
         import shutil
@@ -38,9 +40,13 @@ class Condition:
         config, names, checkpoint = _default() if self.run == Path("default") else _trained(self.run)
         manager: Any = config.pipeline.datamanager
         parser = PersonPhotosDataParserConfig(
-            data=self.photos.resolve(), size=manager.dataparser.size, sources=self.sources, keypoint_names=names
+            data=self.photos.resolve(),
+            folders=self.folders,
+            size=manager.dataparser.size,
+            sources=self.sources,
+            keypoint_names=names,
         )
-        views = parser.setup().get_dataparser_outputs("train").metadata["sources"][0]
+        chosen = parser.setup().get_dataparser_outputs("train").metadata["sources"]
         manager.dataparser, manager.data, config.data = parser, parser.data, parser.data
         config.load_dir = config.load_checkpoint = config.load_step = None
         models = output / "nerfstudio_models"
@@ -52,7 +58,8 @@ class Condition:
         config.relative_model_dir = Path(models.name)
         write_config(config, output / "config.yml")
         path = relocate_run(output)
-        print(f"reconstructed from photos {','.join(map(str, views))}: {output}")
+        for views in dict.fromkeys(chosen.values()):
+            print(f"reconstructed from photos {','.join(map(str, views))}: {output}")
         print(f"look at it with:  ns-viewer --load-config {path}")
 
 

@@ -55,11 +55,13 @@ class Person:
     views: str = "8"
     """Photos around the person: a number, or indices of the ring's cameras as in 0,2,5."""
     cameras: int = 8
-    """Cameras on the ring."""
+    """Cameras on the ring, or on the arc before a face."""
     size: int = 256
     """Width and height of the photos in pixels."""
     seed: int = 0
     """Decides who the people are."""
+    subjects: Literal["bodies", "faces"] = "bodies"
+    """A whole person, or a head with a facial expression, for networks that were trained on faces."""
 
     def main(self) -> None:
         from dataparsers._people import source_views
@@ -71,8 +73,50 @@ class Person:
         require_empty(self.folder)
         if self.number < 0:
             raise InputError(f"--number {self.number}: people are numbered from 0.")
-        chosen = source_views(self.views, self.cameras, "--views")
-        people = ProceduralPeople(PeopleOptions(self.cameras, self.size, self.seed), 1, self.number + 1)
+        chosen = source_views(self.views, self.cameras, "--views", ring=self.subjects == "bodies")
+        options = PeopleOptions(self.cameras, self.size, self.seed, subjects=self.subjects)
+        people = ProceduralPeople(options, 1, self.number + 1)
         write_photos(people.subject(self.number + 1), chosen, people.keypoint_names, self.folder)
         print(f"{len(chosen)} photos of person {self.number}: {self.folder}")
         print(f"look at new views of it with:  ns-ext keypoints condition RUN --photos {self.folder} --sources 3")
+
+
+@dataclass
+class People:
+    """Draw the people of procedural-people-data ahead of a training, which draws whom it needs one after the other.
+
+    They go to the user's cache, where a training with the same options finds them. Whoever is there already stays.
+    """
+
+    people: int = 80
+    """People to train on."""
+    test_people: int = 8
+    """Other people, whom training never sees."""
+    cameras: int = 8
+    """Cameras on the ring around each person, or on the arc before a face."""
+    size: int = 128
+    """Width and height of the pictures in pixels."""
+    seed: int = 0
+    """Decides who the people are."""
+    subjects: Literal["bodies", "faces"] = "bodies"
+    """Whole people, or heads with facial expressions."""
+    workers: int = 1
+    """Processes of this machine that draw."""
+    ray: bool = False
+    """Draw each person as a task of a Ray cluster (the local machine where there is none) instead."""
+
+    def main(self) -> None:
+        from rich.progress import track
+
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.procedural.drawing import draw_ahead
+        from nerfstudio_ext.procedural.people import PeopleOptions, ProceduralPeople
+
+        if self.workers < 1:
+            raise InputError(f"--workers {self.workers}: somebody has to draw, 1 at least.")
+        options = PeopleOptions(self.cameras, self.size, self.seed, subjects=self.subjects)
+        people = ProceduralPeople(options, self.people, self.test_people)
+        missing = len(people.undrawn())
+        for _ in track(draw_ahead(people, self.workers, self.ray), "People", total=missing, transient=True):
+            pass
+        print(f"{missing} of {len(people)} people drawn, the others were there: {people.folder}")

@@ -22,6 +22,7 @@ COMMANDS: Dict[str, str] = {
     "codebook learn": "nerfstudio_ext.cli.codebook:Learn",
     "codebook load": "nerfstudio_ext.cli.codebook:Load",
     "data make": "nerfstudio_ext.cli.data:Make",
+    "data people": "nerfstudio_ext.cli.data:People",
     "data person": "nerfstudio_ext.cli.data:Person",
     "demo": "nerfstudio_ext.cli.demo:Demo",
     "doctor": "nerfstudio_ext.cli.doctor:Doctor",

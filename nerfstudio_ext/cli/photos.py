@@ -59,6 +59,8 @@ class Orbit(FilmOptions):
     """Folder that ns-ext keypoints condition wrote, or its config.yml."""
     output: Annotated[Path, tyro.conf.Positional]
     """The video (.mp4); twelve of its pictures go beside it as a .png."""
+    person: int = 0
+    """Whom to film, where the photos are of several people; counted from 0."""
 
     def main(self) -> None:
         import torch
@@ -75,11 +77,12 @@ class Orbit(FilmOptions):
         model = pipeline.model
         if not isinstance(model, KeypointNeRFModel):
             raise InputError(f"{self.run} was trained with {config.method_name}, which makes no person from photos.")
+        dataset = pipeline.datamanager.train_dataset
+        assert isinstance(dataset, PeopleDataset)
+        model.show(self.person, dataset.metadata["sources"].get(self.person, ()))
         moments = model.moments
         if self.freeze is not None and not 0 <= self.freeze < len(moments):
             raise InputError(f"--freeze {self.freeze} is none of the {len(moments)} moments, counted from 0.")
-        dataset = pipeline.datamanager.train_dataset
-        assert isinstance(dataset, PeopleDataset)
         store = dataset.store
         # The corners of each moment's box stand for the body: the camera goes by its middle and its size.
         boxes = torch.stack([keypoint_box(store.subject(moment).keypoints, 0.05, 0.0) for moment in moments])

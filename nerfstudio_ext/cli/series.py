@@ -6,10 +6,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from nerfstudio_ext.cli.shell import run_command
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.ray_tasks import ray_results
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,8 @@ def train_all(series: Series, sizes: Sequence[int], on_ray: bool) -> List[Path]:
     """
     if not on_ray:
         return [series.train(size) for size in sizes]
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError("--ray needs the package ray: pip install 'nerfstudio-ext[ray]'.") from None
-    task: Any = ray.remote(_train_apart)
-    try:
-        return ray.get([task.remote(series, size) for size in sizes])
-    except ray.exceptions.RayTaskError as error:
-        raise InputError(f"A size of the series failed on Ray ({error.cause}); the others are kept.") from None
+    found = dict(ray_results(_train_apart, [(series, size) for size in sizes], "A size of the series"))
+    return [found[k] for k in range(len(sizes))]
 
 
 def _train_apart(series: Series, size: int) -> Path:

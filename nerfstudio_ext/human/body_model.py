@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
@@ -54,6 +54,18 @@ class BodyModel:
         return rotation_matrix(vectors)
 
 
+FACE_SHAPES: Tuple[str, ...] = (
+    "cheek-bones-incr", "cheek-volume-incr", "ear-scale-incr", "ear-wing-incr", "eye-scale-incr", "eye-trans-out",
+    "chin-height-incr", "chin-prominent-incr", "chin-width-incr", "chin-jaw-drop-incr", "eyebrows-angle-up",
+    "eyebrows-trans-up", "forehead-scale-vert-incr", "forehead-temple-incr", "forehead-trans-forward", "head-fat-incr",
+    "head-scale-depth-incr", "head-scale-horiz-incr", "mouth-lowerlip-volume-incr", "mouth-scale-horiz-incr",
+    "mouth-trans-up", "mouth-upperlip-volume-incr", "nose-hump-incr", "nose-point-up", "nose-scale-depth-incr",
+    "nose-scale-horiz-incr", "nose-scale-vert-incr", "nose-volume-incr",
+)  # fmt: skip
+"""What tells faces apart: local changes of `anny` in [-1, 1]; those of cheeks, ears and eyes are for both sides."""
+_ON_BOTH_SIDES = ("cheek-", "ear-", "eye-")
+
+
 def anny_body(phenotype: Dict[str, float]) -> BodyModel:
     """The parametric body of the package `anny` (Apache-2.0 code, CC0 assets), which lies on this machine whole.
 
@@ -65,16 +77,77 @@ def anny_body(phenotype: Dict[str, float]) -> BodyModel:
     Raises:
         InputError: The package is not installed, or of another generation.
     """
+    _require_anny()
+    return _shaped(False, phenotype_kwargs=phenotype)
+
+
+def anny_face(phenotype: Dict[str, float], shape: Dict[str, float], actions: Dict[str, float]) -> BodyModel:
+    """The same body with a face of its own and a facial expression, which are part of the mesh at rest.
+
+    Args:
+        phenotype: As for `anny_body`.
+        shape: How far each of `FACE_SHAPES` goes, in [-1, 1].
+        actions: Facial actions by ARKit's names (`jawOpen`, `mouthSmileLeft`, ...), in [0, 1].
+
+    Raises:
+        InputError: The package is not installed, or of another generation.
+    """
+    _require_anny()
+    changes = {label: value for name, value in shape.items() for label in _both_sides(name)}
+    return _shaped(True, phenotype_kwargs=phenotype, local_changes_kwargs=changes, facial_actions=actions)
+
+
+@lru_cache(maxsize=1)
+def anny_face_regions() -> Dict[str, Bool[Tensor, "vertices"]]:
+    """Which vertices belong to the eyeballs, the tongue and the hollows behind lids and lips.
+
+    Raises:
+        InputError: The package is not installed, or of another generation.
+    """
+    _require_anny()
+    with _known_anny():
+        from anny.face_segmentation import get_face_segmentation_mask
+
+        model, _ = _anny_model(True)
+        parts = {
+            "eyes": ["eye_front.L", "eye_front.R", "eye_back.L", "eye_back.R"],
+            "sockets": ["eye_cavity.L", "eye_cavity.R"],
+            "mouth": ["mouth_cavity"],
+            "tongue": ["tongue"],
+        }
+        regions = {}
+        for name, labels in parts.items():
+            inside = torch.zeros(len(model.dense_vertex_bone_weights), dtype=torch.bool)
+            inside[model.faces[get_face_segmentation_mask(model, labels)].flatten()] = True
+            regions[name] = inside
+    return regions
+
+
+def _require_anny() -> None:
     try:
         import anny  # noqa: F401
     except ImportError as error:
         raise InputError(
             "The procedural person needs the free body model anny: pip install 'nerfstudio-ext[human]'."
         ) from error
+
+
+@contextmanager
+def _known_anny() -> Iterator[None]:
     try:
-        model, faces = _anny_model()
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"This version of anny is not one we know ({error}): install the one in requirements.lock."
+        ) from error
+
+
+def _shaped(face: bool, **kwargs: Any) -> BodyModel:
+    """The body of some numbers, in the package's own words."""
+    with _known_anny():
+        model, faces = _anny_model(face)
         with torch.no_grad():
-            shape = model(phenotype_kwargs=phenotype)
+            shape = model(**kwargs)
         parents = tuple(int(parent) for parent in model.bone_parents)
         return BodyModel(
             rest_vertices=shape["rest_vertices"][0].float(),
@@ -85,19 +158,26 @@ def anny_body(phenotype: Dict[str, float]) -> BodyModel:
             joint_names=tuple(model.bone_labels),
             bind=(shape["bone_poses"][0] @ torch.linalg.inv(shape["rest_bone_poses"][0])).float(),
         )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"This version of anny is not one we know ({error}): install the one in requirements.lock."
-        ) from error
 
 
-@lru_cache(maxsize=1)
-def _anny_model() -> Tuple[Any, Tensor]:
-    """The package's model of all phenotypes, and its triangles; kept, for it takes seconds to build."""
+def _both_sides(name: str) -> Tuple[str, ...]:
+    return (f"l-{name}", f"r-{name}") if name.startswith(_ON_BOTH_SIDES) else (name,)
+
+
+@lru_cache(maxsize=2)
+def _anny_model(face: bool) -> Tuple[Any, Tensor]:
+    """The package's model of all phenotypes, with facial actions if need be, and its triangles; kept, for it takes
+    seconds to build."""
     import anny
 
+    more: Dict[str, Any] = {}
+    if face:
+        more = {
+            "facial_actions": "all",
+            "local_changes": [label for name in FACE_SHAPES for label in _both_sides(name)],
+        }
     with _quick_targets():
-        model = anny.Anny(skinning_method="lbs")
+        model = anny.Anny(skinning_method="lbs", **more)
     return model, model.get_triangular_faces()
 
 
@@ -129,16 +209,11 @@ def anny_keypoints() -> Dict[str, Float[Tensor, "vertices"]]:
     Raises:
         InputError: The package is not installed, or of another generation.
     """
-    try:
-        import anny
-    except ImportError as error:
-        raise InputError("Key points on the free body model need anny: pip install 'nerfstudio-ext[human]'.") from error
-    model, _ = _anny_model()
-    try:
+    _require_anny()
+    import anny
+
+    with _known_anny():
+        model, _ = _anny_model(False)
         regressor = anny.KeypointsRegressor.coco(model)
         weights = dict(zip(regressor.labels, regressor.regression_weights.float()))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"This version of anny is not one we know ({error}): install the one in requirements.lock."
-        ) from error
     return {**weights, "mid_hip": 0.5 * (weights["left_hip"] + weights["right_hip"])}

@@ -5,31 +5,37 @@ world, OpenGL axes, metres) with a `mask_path` for each frame, and two entries m
 world positions in the same order.
 """
 
+import hashlib
 import json
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from PIL import Image
 from torch import Tensor
 
 from nerfstudio_ext.engine.checkpoints import write_text
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.photo_checks import check_body, check_view
+from nerfstudio_ext.human.photo_frames import PhotoFolder, PhotoFrame, read_folder
 from nerfstudio_ext.human.subject import Subject, SubjectStore
 
 SPAN = 0.8
 """Share of the framed picture's side that the person takes."""
-MAX_EXTENT = 4.0
-"""Metres between keypoints; more means other units."""
+
+Stamp = Tuple[Tuple[int, int], ...]
+"""Time of change and size of some files."""
 
 
 class PhotoStore(SubjectStore):
-    """One person in photographs, cut to a square around the mask and resized.
+    """One person in photographs, cut to a square around the mask and resized. Files that change are read again, all of
+    them, but the number of photos stays.
 
     Args:
         folder: Holds `transforms.json`.
@@ -44,13 +50,11 @@ class PhotoStore(SubjectStore):
     def __init__(self, folder: Path, size: int, keypoint_names: Sequence[str]) -> None:
         self.folder, self.size, self.keypoint_names = folder, size, tuple(keypoint_names)
         self._path = folder / "transforms.json"
-        self._meta = _read_json(self._path)
-        frames = self._meta.get("frames", [])
-        if len(frames) < 2:
-            raise InputError(f"{self._path} names {len(frames)} photo: a person is reconstructed from two at least.")
-        self._keypoints = self._read_keypoints()
+        self._found: Optional[Tuple[Stamp, str, PhotoFolder]] = None  # when last looked, of which content, what it says
         self._read = lru_cache(1)(self._read_subject)
-        self.subject(0)  # what is wrong is said at once, not when the first picture is asked for
+        self._count = len(
+            self.subject(0).poses
+        )  # what is wrong is said at once, not when the first picture is asked for
 
     def __len__(self) -> int:
         return 1
@@ -58,9 +62,13 @@ class PhotoStore(SubjectStore):
     def name(self, index: int) -> str:
         return self.folder.resolve().name
 
-    def version(self, index: int) -> Tuple[Any, ...]:
-        files = [self._path, *(path for pair in self._files() for path in pair)]
-        return tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file())
+    def version(self, index: int) -> Tuple[str]:
+        """Hash of the bytes of all files, which are read again only where a file's time or size has changed.
+
+        Raises:
+            InputError: The files have changed, and are no person any more.
+        """
+        return (self._current(),)
 
     def cameras(self, index: int) -> Cameras:
         subject = self.subject(index)
@@ -68,99 +76,62 @@ class PhotoStore(SubjectStore):
         return Cameras(subject.poses, fx, fy, cx, cy, self.size, self.size, camera_type=CameraType.PERSPECTIVE)
 
     def subject(self, index: int) -> Subject:
-        return self._read(self.version(index))
+        return self._read(self._current())
 
-    def _files(self) -> List[Tuple[Path, Path]]:
-        """Photo and mask of each frame."""
-        pairs = []
-        for frame in self._meta["frames"]:
-            if "mask_path" not in frame:
-                raise InputError(f"{self._path}: frame {frame.get('file_path')} has no mask_path; cut the person out.")
-            pairs.append((self.folder / frame["file_path"], self.folder / frame["mask_path"]))
-        return pairs
+    def _current(self) -> str:
+        """Hash of all files; where one has changed, `transforms.json` is read again."""
+        if self._found is None or self._found[0] != _stamp(self._files(self._found[2])):
+            found = read_folder(self._path, self.keypoint_names)
+            if self._found is not None and len(found.frames) != self._count:
+                raise InputError(
+                    f"{self._path} names {len(found.frames)} photos now, and named {self._count} when it was opened: "
+                    "make a new run of it."
+                )
+            check_body(found.keypoints, self.keypoint_names, str(self._path))
+            files = self._files(found)
+            # Taken before the bytes are read: what changes meanwhile is noticed the next time.
+            stamp, digest = _stamp(files), hashlib.sha256()
+            for path in files:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+            self._found = (stamp, digest.hexdigest(), found)
+        return self._found[1]
 
-    def _read_keypoints(self) -> Float[Tensor, "k 3"]:
-        names, points = self._meta.get("keypoint_names"), self._meta.get("keypoints3d")
-        if not names or not points or len(names) != len(points):
-            raise InputError(f"{self._path} needs keypoint_names and as many keypoints3d: world positions in metres.")
-        missing = [name for name in self.keypoint_names if name not in names]
-        if missing:
-            raise InputError(f"{self._path} lacks keypoints that the network was trained with: {', '.join(missing)}.")
-        rows = [points[names.index(name)][:3] for name in self.keypoint_names]
-        keypoints = torch.tensor(rows, dtype=torch.float32)
-        if keypoints.shape != (len(rows), 3) or not bool(torch.isfinite(keypoints).all()):
-            raise InputError(f"{self._path}: keypoints3d are three finite numbers each.")
-        extent = float((keypoints.amax(0) - keypoints.amin(0)).max())
-        if extent > MAX_EXTENT:
-            raise InputError(
-                f"{self._path}: the keypoints are {extent:.0f} apart; they and the cameras must be in metres."
-            )
-        return keypoints
+    def _files(self, found: PhotoFolder) -> List[Path]:
+        for frame in found.frames:
+            for path in (frame.photo, frame.mask):
+                if not path.is_file():
+                    raise InputError(f"{frame.where}: there is no {path}.")
+        return [self._path, *(path for frame in found.frames for path in (frame.photo, frame.mask))]
 
-    def _read_subject(self, version: Tuple[Any, ...]) -> Subject:
-        parts = [self._read_view(frame, *files) for frame, files in zip(self._meta["frames"], self._files())]
+    def _read_subject(self, digest: str) -> Subject:
+        assert self._found is not None and self._found[1] == digest
+        found = self._found[2]
+        parts = [self._read_view(frame, found.keypoints) for frame in found.frames]
         rgb, mask, poses, intrinsics = (torch.stack(values) for values in zip(*parts))
-        return Subject(self.name(0), rgb, mask, poses, intrinsics, self._keypoints)
+        return Subject(self.name(0), rgb, mask, poses, intrinsics, found.keypoints)
 
-    def _read_view(self, frame: Dict[str, Any], photo: Path, mask_path: Path) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-        where = f"{self._path}: {frame.get('file_path')}"
-        matrix, pose = self._calibration(frame, where)
-        for path in (photo, mask_path):
-            if not path.is_file():
-                raise InputError(f"{where}: there is no {path}.")
-        rgb = np.asarray(Image.open(photo).convert("RGB"))
-        mask = np.asarray(Image.open(mask_path).convert("L")) > 127
+    def _read_view(self, frame: PhotoFrame, keypoints: Float[Tensor, "k 3"]) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+        rgb = _picture(frame.photo, "RGB", frame.where)
+        mask = _picture(frame.mask, "L", frame.where) > 127
         if rgb.shape[:2] != mask.shape:
-            raise InputError(f"{where} is {rgb.shape[1]}x{rgb.shape[0]}, but its mask {mask.shape[1]}x{mask.shape[0]}.")
-        rgb, mask = self._undistorted(frame, matrix, rgb, mask)
-        if not mask.any():
-            raise InputError(f"{where}: the mask {mask_path.name} is empty; it must be white where the person is.")
-        self._check_view(matrix, pose, mask, where)
-        return self._framed(rgb, mask, matrix, pose)
-
-    def _calibration(self, frame: Dict[str, Any], where: str) -> Tuple[np.ndarray, Tensor]:
-        """Intrinsic matrix and camera-to-world pose."""
-        values = {**self._meta, **frame}
-        lacking = [key for key in ("fl_x", "cx", "cy", "transform_matrix") if key not in values]
-        if lacking:
-            raise InputError(f"{where} is not calibrated: it has no {', '.join(lacking)}.")
-        fx, fy = values["fl_x"], values.get("fl_y", values["fl_x"])
-        matrix = np.array([[fx, 0, values["cx"]], [0, fy, values["cy"]], [0, 0, 1]], dtype=np.float64)
-        return matrix, torch.tensor(values["transform_matrix"], dtype=torch.float32)[:3]
-
-    def _undistorted(
-        self, frame: Dict[str, Any], matrix: np.ndarray, rgb: np.ndarray, mask: np.ndarray
-    ) -> Tuple[np.ndarray, np.ndarray]:
-        values = {**self._meta, **frame}
-        lens = np.array([values.get(key, 0.0) for key in ("k1", "k2", "p1", "p2", "k3")], dtype=np.float64)
-        if not lens.any():
-            return rgb, mask
-        import cv2
-
-        # OpenCV's pixel centres are at integers, ours half a pixel further.
-        shifted = matrix - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
-        return cv2.undistort(rgb, shifted, lens), cv2.undistort(mask.astype(np.uint8), shifted, lens) > 0
-
-    def _check_view(self, matrix: np.ndarray, pose: Tensor, mask: np.ndarray, where: str) -> None:
-        """Refuse a camera that does not see the keypoints, or sees them where nobody is."""
-        local = (self._keypoints - pose[:, 3]) @ pose[:, :3]
-        if float(local[:, 2].max()) >= 0:
-            raise InputError(f"{where}: keypoints are behind the camera; poses are camera-to-world with OpenGL axes.")
-        pixels = (local.numpy() * [1, -1, -1]) @ matrix.T
-        column, row = (pixels[:, :2] / pixels[:, 2:]).T
-        rows, columns = np.nonzero(mask)
-        slack = 0.1 * max(np.ptp(rows), np.ptp(columns))
-        inside = (np.abs(row - np.clip(row, rows.min(), rows.max())) < slack) & (
-            np.abs(column - np.clip(column, columns.min(), columns.max())) < slack
-        )
-        if inside.mean() < 0.7:
             raise InputError(
-                f"{where}: only {inside.sum()} of {len(inside)} keypoints fall on the person; calibration, keypoints "
-                "and mask do not belong together."
+                f"{frame.where} is {rgb.shape[1]}x{rgb.shape[0]}, but its mask {mask.shape[1]}x{mask.shape[0]}."
             )
+        frame.check_size((rgb.shape[1], rgb.shape[0]))
+        if frame.lens.any():
+            # OpenCV's pixel centres are at integers, ours half a pixel further.
+            shifted = frame.matrix - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+            rgb = cv2.undistort(rgb, shifted, frame.lens)
+            mask = cv2.undistort(mask.astype(np.uint8), shifted, frame.lens) > 0
+        if not mask.any():
+            raise InputError(
+                f"{frame.where}: the mask {frame.mask.name} is empty; it must be white where the person is."
+            )
+        check_view(keypoints, self.keypoint_names, frame, mask)
+        return self._framed(rgb, mask, frame)
 
     def _framed(
-        self, rgb: np.ndarray, mask: np.ndarray, matrix: np.ndarray, pose: Tensor
+        self, rgb: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"], frame: PhotoFrame
     ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
         """A square around the person, black beside it, with the intrinsics that belong to it."""
         rows, columns = np.nonzero(mask)
@@ -175,10 +146,10 @@ class PhotoStore(SubjectStore):
         resized = torch.nn.functional.interpolate(channels, (self.size, self.size), mode="area")[0].permute(1, 2, 0)
         inside = resized[..., 3] > 127
         colour = resized[..., :3] / resized[..., 3:].clamp(min=1) * 255 * inside[..., None]
-        scale = self.size / side
+        scale, matrix = self.size / side, frame.matrix
         fx, fy, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2] - left, matrix[1, 2] - top
         intrinsics = torch.tensor([fx, fy, cx, cy], dtype=torch.float32) * scale
-        return colour.round().to(torch.uint8), inside, pose, intrinsics
+        return colour.round().to(torch.uint8), inside, frame.pose, intrinsics
 
 
 def write_photos(subject: Subject, views: Sequence[int], keypoint_names: Sequence[str], folder: Path) -> None:
@@ -204,13 +175,13 @@ def write_photos(subject: Subject, views: Sequence[int], keypoint_names: Sequenc
     write_text(text, folder / "transforms.json")
 
 
-def _read_json(path: Path) -> Dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"There is no {path}: photos need a transforms.json with cameras, masks and keypoints.")
+def _picture(path: Path, mode: str, where: str) -> UInt8[np.ndarray, "..."]:
     try:
-        found = json.loads(path.read_text("utf8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds no object with frames and keypoints.")
-    return found
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert(mode))
+    except (OSError, SyntaxError, ValueError) as error:  # PIL knows several kinds of broken files
+        raise InputError(f"{where}: {path} is no picture that can be read ({error}): it may be half copied.") from error
+
+
+def _stamp(files: Sequence[Path]) -> Stamp:
+    return tuple((found.st_mtime_ns, found.st_size) for found in (path.stat() for path in files))

@@ -4,7 +4,7 @@ One network for all people; a person is some source views with masks, and 3-D ke
 relative encoding with the ablations, fusion, blending of source colours, coarse and fine samples, view dropout. What
 deviates: view directions are in the source camera's frame (`direction_frame`), near and far follow from the keypoints,
 coarse samples are not computed twice, the last interval of a ray is finite, masks that carve are grown a little, and
-colours are never taken from outside a mask. Not here: the face model, the released weights, ZJU-MoCap.
+colours are never taken from outside a mask. Not here: the released weights.
 """
 
 import math

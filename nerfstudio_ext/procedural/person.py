@@ -62,8 +62,8 @@ class Person:
     faces: Int[Tensor, "faces 3"]
     colours: Float[Tensor, "vertices 3"]
     """In [0, 1], without light."""
-    keypoints: Float[Tensor, "24 3"]
-    """Joints inside the body, in the order of `BODY_KEYPOINTS`."""
+    keypoints: Float[Tensor, "k 3"]
+    """Of a body joints inside it, in the order of `BODY_KEYPOINTS`; of a face points on it (`FACE_KEYPOINTS`)."""
     body: Float[Tensor, "vertices 3"]
     """The same vertices without clothes and hair."""
 
@@ -88,7 +88,7 @@ def make_person(random: np.random.Generator, pose_strength: float = 1.0) -> Pers
             "proportions": random.uniform(0.2, 0.9),
         }
     )
-    outfit = _Outfit(body, random)
+    outfit = Outfit(body, random)
     turns = {name: pose_strength * np.array(turn) for name, turn in _pose(random).items()}
     rotations = body.rotations({name: torch.from_numpy(turn)[None].float() for name, turn in turns.items()})
     vertices = dataclasses.replace(body, rest_vertices=outfit.vertices).pose(rotations)[0]
@@ -119,15 +119,16 @@ def _pose(random: np.random.Generator) -> Dict[str, Tuple[float, float, float]]:
     return turns
 
 
-class _Outfit:
-    """Colours and offsets of a body at rest."""
+class Outfit:
+    """Colours of a body at rest, and the body with clothes and hair: `colours` and `vertices` [vertices, 3]; `hair` is
+    the colour of the hair."""
 
     def __init__(self, body: BodyModel, random: np.random.Generator) -> None:
         self._body, self._random = body, random
         self._rest = body.rest_vertices
         self._normals = _vertex_normals(self._rest, body.faces)
         self.vertices = self._rest.clone()
-        self.colours = self._tone(SKIN).expand(len(self._rest), 3).clone()
+        self.colours = self.tone(SKIN).expand(len(self._rest), 3).clone()
         self._dress()
         self._grow_hair()
 
@@ -167,7 +168,7 @@ class _Outfit:
         low, high = self._rest[on_head].amin(0), self._rest[on_head].amax(0)
         back, up = ((self._rest - low) / (high - low)).unbind(-1)[1:]
         length, thickness = random.uniform(-0.6, 0.45), random.uniform(0.01, 0.05)
-        tone = self._tone(HAIR)
+        self.hair = self.tone(HAIR)
         if random.random() < 0.1:
             return
         # The hairline falls from the forehead (front) to the neck or below it (back).
@@ -177,7 +178,7 @@ class _Outfit:
         outwards = torch.nn.functional.normalize(self._rest - (low + high) / 2, dim=-1)
         locks = 1 + 0.35 * torch.sin(self._phase(random.uniform(0.03, 0.1)))
         self.vertices = self.vertices + (cover * thickness * locks)[:, None] * outwards
-        self._colour(cover > 0.5, tone)
+        self._colour(cover > 0.5, self.hair)
 
     def _share(self, prefixes: Tuple[str, ...]) -> Float[Tensor, "vertices"]:
         """How much of each vertex moves with the joints whose names begin so."""
@@ -196,7 +197,7 @@ class _Outfit:
     def _colour(self, where: Tensor, colour: Tensor) -> None:
         self.colours[where] = colour
 
-    def _tone(self, tones: Tuple[Tuple[float, float, float], ...]) -> Float[Tensor, "3"]:
+    def tone(self, tones: Tuple[Tuple[float, float, float], ...]) -> Float[Tensor, "3"]:
         """One of a few natural colours, a little lighter or darker."""
         tone = torch.tensor(tones[self._random.integers(len(tones))])
         return (tone * float(self._random.uniform(0.85, 1.15))).clamp(0, 1)

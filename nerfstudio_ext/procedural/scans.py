@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import cache_dir
 from nerfstudio_ext.human.photo_camera import PhotoCamera
 from nerfstudio_ext.procedural.casting import MeshCaster
@@ -65,9 +66,16 @@ class ProceduralScans:
     Args:
         people: Who they are.
         options: How they are seen.
+
+    Raises:
+        InputError: The people are faces.
     """
 
     def __init__(self, people: ProceduralPeople, options: ScanOptions) -> None:
+        if people.options.subjects != "bodies":
+            raise InputError(
+                f"keypoint-icon learns whole people: draw --subjects bodies, not {people.options.subjects}."
+            )
         self.people, self.options = people, options
         parts = [VERSION, SCAN_VERSION, people.options.seed, asdict(options)]
         # As for the people themselves, the usual poses add nothing.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nerfstudio_ext.cli.rd import RateDistortion
-from nerfstudio_ext.cli.series import Series
+from nerfstudio_ext.cli.series import Series, train_all
 from nerfstudio_ext.engine.errors import InputError
 from tests.fuzz.test_corpus import SEEDS
 
@@ -93,3 +93,13 @@ def test_trains_sizes_and_measures_them(tiny_clip, tmp_path, capfd):
 def test_a_method_without_frames_is_refused(tiny_clip, tmp_path):
     with pytest.raises(InputError, match="no video representation"):
         RateDistortion(tiny_clip, sizes=(40000,), method="volsdf-tiny", output=tmp_path).main()
+
+
+@pytest.mark.slow
+@pytest.mark.extra("ray")
+def test_files_of_tasks_come_in_the_order_of_the_sizes(series, ray_here):
+    """The files are there, so that no task trains."""
+    for size in (100, 200, 300):
+        series.file(size).parent.mkdir(parents=True)
+        series.file(size).touch()
+    assert train_all(series, (200, 100, 300), on_ray=True) == [series.file(size) for size in (200, 100, 300)]

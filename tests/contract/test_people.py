@@ -28,9 +28,10 @@ from nerfstudio_ext.human.body_model import anny_keypoints
 from nerfstudio_ext.human.body_motion import read_body
 from nerfstudio_ext.human.keypoints import SKELETONS
 from nerfstudio_ext.human.zju_layout import read_layout
+from nerfstudio_ext.procedural.face import FACE_KEYPOINTS
 from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 from tests.contract.registered import PEOPLE_METHODS
-from tests.contract.runs import SIDE, TEST_VIEWS, TRAIN_VIEWS, Run
+from tests.contract.runs import SIDE, TEST_VIEWS, TRAIN_VIEWS, Run, tiny_config, train
 from tests.contract.test_commands import pictures
 from tests.contract.test_reload import change_checkpoint
 
@@ -151,6 +152,22 @@ def test_photographs_make_a_run_like_any_other(solid: Path, photos: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", TINY)
+def test_photographs_of_several_people(solid: Path, photos: Path, tmp_path: Path, capsys) -> None:
+    """A folder for each, with more photos of one than of the other: both are scored, and either is filmed."""
+    shutil.move(photos, tmp_path / "all" / "anna")
+    Person(tmp_path / "all" / "ben", number=0, views="0,3", cameras=4, size=2 * SIDE).main()
+    derived = tmp_path / "derived"
+    Condition(solid.parent, photos=tmp_path / "all", folders="people", output=derived, sources="2").main()
+    pipeline = eval_setup(derived / "config.yml")[1]
+    assert not pipeline.datamanager.includes_time and len(pipeline.model.moments) == 1
+    assert [index for index, _ in pipeline.datamanager.eval_dataset.metadata["views"]] == [0, 1, 1]
+    Orbit(derived, tmp_path / "ben.mp4", pictures=2, size=SIDE, person=1).main()
+    assert "2 pictures" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no person 2"):
+        Orbit(derived, tmp_path / "none.mp4", person=2).main()
+
+
+@pytest.mark.parametrize("name", TINY)
 def test_photographs_become_a_point_cloud(solid: Path, photos: Path, exporter: ModuleType, tmp_path: Path) -> None:
     Condition(solid.parent, photos=photos, output=tmp_path / "derived").main()
     options = dict(num_points=200, remove_outliers=False, normal_method="open3d", save_world_frame=True)
@@ -221,6 +238,27 @@ def test_wrong_conditions_are_refused(run: Run, photos: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match="not a trained run"):
         Condition(tmp_path / "none", photos=photos, output=tmp_path / "out").main()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.extra("anny")
+@pytest.mark.parametrize("name", TINY)
+def test_a_network_of_faces_knows_its_keypoints(name: str, device: str, photos: Path, tmp_path: Path) -> None:
+    """Trained on close-ups; a face in photographs makes a run of it, a whole person does not, nor the other way."""
+    config = tiny_config(name, tmp_path / "runs", device=device)
+    config.pipeline.datamanager.dataparser.subjects = "faces"
+    run = train(config)
+    assert run.losses and torch.isfinite(torch.tensor(run.losses)).all()
+    names = torch.load(run.checkpoint, map_location="cpu")["pipeline"]["_model.keypoint_set"]
+    assert bytes(names.tolist()).decode().split(",") == list(FACE_KEYPOINTS)
+    Person(tmp_path / "face", views="3", cameras=4, size=2 * SIDE, subjects="faces").main()
+    Condition(run.folder, photos=tmp_path / "face", output=tmp_path / "derived", sources="0,1").main()
+    ComputePSNR(tmp_path / "derived" / "config.yml", tmp_path / "scores.json").main()
+    assert json.loads((tmp_path / "scores.json").read_text())["results"]["psnr"] > 0
+    with pytest.raises(InputError, match="trained with: left_eye_outer"):
+        Condition(run.folder, photos=photos, output=tmp_path / "wrong").main()
+    with pytest.raises(InputError, match="trained with: pelvis"):
+        Condition(Path("default"), photos=tmp_path / "face", output=tmp_path / "wrong").main()
 
 
 @pytest.mark.extra("anny")

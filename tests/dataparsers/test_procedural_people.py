@@ -32,6 +32,13 @@ def test_rays_know_whose_they_are():
     assert torch.equal(one.metadata["subject"].flatten().unique(), torch.tensor([4]))
 
 
+def test_sources_of_faces_leave_the_ends_of_the_arc_for_comparing():
+    outputs = parse("val", subjects="faces", cameras=8)
+    assert outputs.metadata["sources"][3] == (1, 4, 6) and "nose_tip" in outputs.metadata["subjects"].keypoint_names
+    assert "pelvis" in parse().metadata["subjects"].keypoint_names
+    assert source_views("2", 8, "--sources", ring=False) == (2, 6)
+
+
 @pytest.mark.parametrize("text,views", [("3", (0, 2, 5)), ("4", (0, 2, 4, 6)), ("1,4", (1, 4))])
 def test_source_views(text, views):
     assert source_views(text, 8, "--sources") == views

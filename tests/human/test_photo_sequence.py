@@ -7,7 +7,7 @@ from dataparsers.person_photos import PersonPhotosDataParserConfig
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.photo_sequence import PhotoSequence, read_person
 from nerfstudio_ext.human.photos import PhotoStore, write_photos
-from tests.human.toy_person import toy_subject
+from tests.human.toy_person import photographed
 
 NAMES = tuple("abcdef")
 
@@ -16,7 +16,7 @@ NAMES = tuple("abcdef")
 def folder(tmp_path):
     """Three moments with other pictures and keypoints each, and something that is none."""
     for moment in range(3):
-        write_photos(toy_subject(4, size=64, seed=moment), range(4), NAMES, tmp_path / f"{moment:02d}")
+        write_photos(photographed(seed=moment), range(4), NAMES, tmp_path / f"{moment:02d}")
     (tmp_path / "notes").mkdir()
     return tmp_path
 
@@ -38,7 +38,7 @@ def test_moments_are_people_of_the_store(folder):
 def test_changed_photos_of_one_moment_are_noticed(folder):
     store = read_person(folder, 32, NAMES)
     before = [store.version(k) for k in range(3)]
-    write_photos(toy_subject(4, size=64, seed=9), range(4), NAMES, folder / "01")
+    write_photos(photographed(seed=9), range(4), NAMES, folder / "01")
     assert [store.version(k) == before[k] for k in range(3)] == [True, False, True]
 
 
@@ -57,7 +57,7 @@ def test_one_folder_is_one_person(folder):
 
 def test_every_moment_needs_the_same_cameras(folder):
     shutil.rmtree(folder / "02")
-    write_photos(toy_subject(4, size=64), range(3), NAMES, folder / "02")
+    write_photos(photographed(), range(3), NAMES, folder / "02")
     with pytest.raises(InputError, match="02 has 3 photos, but 00 4"):
         read_person(folder, 32, NAMES)
 
@@ -73,3 +73,25 @@ def test_cameras_carry_moment_and_time(folder):
     single = PersonPhotosDataParserConfig(data=folder / "00", size=32, keypoint_names=NAMES).setup()
     outputs = single.get_dataparser_outputs("train")
     assert outputs.cameras.times is None and not outputs.metadata["moments"]
+
+
+def test_people_have_cameras_of_their_own(folder):
+    """As people, folders may differ in their photos, are reconstructed from as many each, and know no time."""
+    shutil.rmtree(folder / "02")
+    write_photos(photographed(), range(3), NAMES, folder / "02")
+
+    def parse(split, **options):
+        config = PersonPhotosDataParserConfig(data=folder, size=32, keypoint_names=NAMES, folders="people", **options)
+        return config.setup().get_dataparser_outputs(split)
+
+    outputs = parse("test", sources="2")
+    assert outputs.metadata["sources"] == {0: (0, 2), 1: (0, 2), 2: (0, 1)}
+    assert outputs.metadata["views"] == [(0, 1), (0, 3), (1, 1), (1, 3), (2, 2)]
+    assert not outputs.metadata["moments"] and outputs.cameras.times is None
+    assert len(parse("train", sources="2").cameras) == 11
+    with pytest.raises(InputError, match=r"have 3 to 4 photos.*say --sources 3"):
+        parse("train")
+    with pytest.raises(InputError, match="02: --sources 0,3 does not fit 3 cameras"):
+        parse("train", sources="0,3")
+    with pytest.raises(InputError, match="--folders people"):
+        PersonPhotosDataParserConfig(data=folder, size=32, keypoint_names=NAMES).setup().get_dataparser_outputs("train")

@@ -1,5 +1,7 @@
 """A person made of noise within a ring of cameras: enough for networks that nobody has trained."""
 
+from dataclasses import replace
+
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
@@ -25,6 +27,13 @@ def toy_subject(views: int = 3, size: int = 32, keypoints: int = 6, seed: int = 
         intrinsics=torch.tensor([1.2 * size, 1.2 * size, size / 2, size / 2]).expand(views, 4),
         keypoints=0.3 * torch.randn(keypoints, 3, generator=generator).clamp(-1.5, 1.5),
     )
+
+
+def photographed(views: int = 4, size: int = 64, seed: int = 0) -> Subject:
+    """The same with keypoints that reach as far as the mask, as those of a person in photographs do."""
+    subject = toy_subject(views, size, seed=seed)
+    low, high = subject.keypoints.amin(0), subject.keypoints.amax(0)
+    return replace(subject, keypoints=1.3 * (subject.keypoints - (low + high) / 2) / (high - low))
 
 
 def toy_views(views: int = 3, **options) -> SourceViews:

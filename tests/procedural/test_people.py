@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -110,12 +113,18 @@ def test_no_people_is_refused(changes):
         ProceduralPeople(OPTIONS, **changes)
 
 
+def test_people_that_were_drawn_before_faces_are_found_again():
+    key = hashlib.sha256(json.dumps([1, {"cameras": 3, "size": 48, "seed": 0}]).encode()).hexdigest()[:16]
+    assert ProceduralPeople(OPTIONS, 1, 1).folder.name == key
+    assert ProceduralPeople(PeopleOptions(3, 48, subjects="faces"), 1, 1).folder.name != key
+
+
 @on_all
 def test_stronger_poses_are_other_pictures_of_the_same_people(people):
     quiet, strong = (ProceduralPeople(PeopleOptions(3, 48, 0, strength), 2, 1) for strength in (0.0, 1.5))
     usual = people.person(0)[0]
     for store in (quiet, strong):
-        assert store._folder != people._folder
+        assert store.folder != people.folder
         person = store.person(0)[0]
         assert torch.equal(person.colours, usual.colours) and not torch.equal(person.keypoints, usual.keypoints)
     rest = quiet.person(0)[0].keypoints
