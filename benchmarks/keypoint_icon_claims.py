@@ -32,7 +32,6 @@ from nerfstudio_ext.fields.photo_surface import PhotoSurface
 from nerfstudio_ext.human.photo import Lesson, Sides
 from nerfstudio_ext.procedural.people import PeopleOptions, ProceduralPeople
 from nerfstudio_ext.procedural.scans import ProceduralScans, ScanOptions
-from nerfstudio_ext.surface.mesh import largest_component, mesh_of_occupancy
 from nerfstudio_ext.surface.person_scores import person_scores
 
 POSES = {"easy": 0.4, "hard": 1.5}
@@ -152,7 +151,7 @@ def score(field: Any, noise: float, normals: str, count: int) -> Dict[str, Dict[
             sides = lesson.sides if normals == "true" else field.sides(lesson.photo)
             surface = PhotoSurface(field, field.encode(lesson.photo, sides), LEVELS, 0.5)
             try:
-                mesh = largest_component(mesh_of_occupancy(surface.volume, surface.box, 0.5))
+                mesh = surface.mesh()
             except InputError:
                 continue
             rows.append(person_scores(mesh.verts, mesh.faces, *truth).as_dict())

@@ -41,7 +41,7 @@ class Everything:
 
 def mesh_of(field: Any, encoded: Any, levels: int) -> Tuple[Mesh, PhotoSurface]:
     surface = PhotoSurface(field, encoded, levels, 0.5)
-    return largest_component(mesh_of_occupancy(surface.volume, surface.box, 0.5)), surface
+    return surface.mesh(), surface
 
 
 def dense_mesh(surface: PhotoSurface) -> Mesh:

@@ -119,14 +119,17 @@ def test_a_photo_becomes_a_mesh_in_metres(solid: Path, run: Run, tmp_path: Path)
     loose = {"keypoint_names": found["keypoint_names"], "keypoints": pixels.tolist()}
     (tmp_path / "loose.json").write_text(json.dumps(loose))
     Reconstruct(
-        folder / "images/00.png", mesh, keypoints=tmp_path / "loose.json", sheet=False, turntable=False, **options
-    ).main()
+        folder / "images/00.png", mesh, keypoints=tmp_path / "loose.json", overwrite=True, sheet=False, turntable=False,
+        **options,
+    ).main()  # fmt: skip
     assert abs(np.ptp(trimesh.load(mesh, force="mesh").bounds[:, 2]) - height) < 0.35
 
     change_checkpoint(solid.parent, lambda state: state["_model.field.layers.3.bias"].fill_(-60.0))
     mesh.unlink()
-    with pytest.raises(InputError, match="nowhere above"):
+    with pytest.raises(InputError, match=r"person_sheet\.png, person_turntable\.mp4 already"):
         Reconstruct(folder / "images/00.png", mesh, keypoints=tmp_path / "loose.json", **options).main()
+    with pytest.raises(InputError, match="nowhere above"):
+        Reconstruct(folder / "images/00.png", mesh, keypoints=tmp_path / "loose.json", overwrite=True, **options).main()
     assert not mesh.exists()
 
 
@@ -168,7 +171,7 @@ def test_photos_of_a_fitted_capture_bring_its_joints(tmp_path: Path) -> None:
     names = tuple(BODY_KEYPOINTS)
     for number in range(3):
         photo = tmp_path / f"photos/images/{number:02d}.png"
-        found = read_photo(
+        found, _ = read_photo(
             photo, tmp_path / "photos/transforms.json", tmp_path / f"photos/masks/{number:02d}.png", names, 64
         )
         places = found.camera.project(found.camera.local(found.keypoints))
