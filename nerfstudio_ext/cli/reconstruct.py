@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, List, Literal, Optional, Tuple
+from typing import TYPE_CHECKING, Annotated, Any, List, Literal, Optional, Tuple
 
 import tyro
 
@@ -158,17 +158,12 @@ class IconWeights:
     def main(self) -> None:
         import json
 
-        from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.engine.weights import write_safetensors
+        from nerfstudio_ext.cli.trained import write_weights
 
-        if self.output.suffix != ".safetensors":
-            raise InputError(f"Weights are written as .safetensors, so {self.output.name} needs that ending.")
         config, weights = _trained(self.run)
         settings = {key: value for key, value in vars(config.field).items() if key != "_target"}
         metadata = {"method": "keypoint-icon-tiny", "note": self.note, "field": json.dumps(settings)}
-        write_safetensors(weights, self.output, metadata)
-        count = sum(value.numel() for value in weights.values())
-        print(f"{count:,} numbers, {self.output.stat().st_size / 1e6:.2f} MB: {self.output}")
+        write_weights(weights, self.output, metadata)
 
 
 def load_network(run: Path) -> Tuple["KeypointIconModelConfig", "KeypointIconField"]:
@@ -191,17 +186,13 @@ def _trained(run: Path) -> Tuple["KeypointIconModelConfig", dict]:
     Raises:
         InputError: There is no such run, or it was trained with another method.
     """
-    from nerfstudio_ext.cli.compress import read_config
-    from nerfstudio_ext.engine.checkpoints import find_checkpoint, read_checkpoint
-    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.cli.trained import field_weights, open_run
+    from nerfstudio_ext.engine.checkpoints import read_checkpoint
     from nerfstudio_ext.models.keypoint_icon import KeypointIconModelConfig
 
-    config = read_config(run)
-    if not isinstance(config.pipeline.model, KeypointIconModelConfig):
-        raise InputError(f"{run} was trained with {config.method_name}, which makes no mesh of one photo.")
-    state = read_checkpoint(find_checkpoint(run.parent if run.name == "config.yml" else run))["pipeline"]
-    prefix = "_model.field."
-    return config.pipeline.model, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    config, checkpoint = open_run(run, KeypointIconModelConfig, "makes no mesh of one photo")
+    model: Any = config.pipeline.model
+    return model, field_weights(read_checkpoint(checkpoint))
 
 
 def _default() -> Tuple["KeypointIconModelConfig", dict]:
