@@ -33,6 +33,8 @@ class ProceduralHumanDataParserConfig(DataParserConfig):
     """Degrees that the person turns over the motion."""
     gain: float = 0.0
     """Every frame's colours are multiplied by a number of its own within 1 +- gain, as exposure wanders."""
+    loose: bool = False
+    """The person wears a skirt that does not follow the skeleton."""
     novel_frames: int = 0
     """Last frames that are never trained on and scored apart, as novel poses."""
 
@@ -60,7 +62,9 @@ class ProceduralHumanDataParser(DataParser):
             raise InputError(
                 f"--novel-frames {config.novel_frames} of --frames {config.frames}: one frame at least is trained on."
             )
-        scene = human_scene(HumanSceneOptions(config.frames, config.cameras, config.size, config.turn, config.gain))
+        scene = human_scene(
+            HumanSceneOptions(config.frames, config.cameras, config.size, config.turn, config.gain, config.loose)
+        )
         chosen = [c for c in range(config.cameras) if (c == config.held_out) != (split == "train")]
         frames = trained if split == "train" else config.frames
         views = [(frame, camera) for frame in range(frames) for camera in chosen]

@@ -20,7 +20,14 @@ tiny_sampling = ErrorBoundedSampling(
     samples_per_round=24, final_samples=18, extra_samples=6, max_rounds=3, bisections=6
 )
 tiny_field = CoCoINRFieldConfig(
-    num_prototypes=64, prototype_width=64, head_width=16, width=64, position_octaves=5, background_octaves=5
+    num_prototypes=64,
+    prototype_width=64,
+    head_width=16,
+    width=64,
+    position_octaves=5,
+    colour_octaves=4,
+    direction_octaves=0,
+    background_octaves=5,
 )
 coco_inr_tiny_model = CoCoINRModelConfig(
     field=tiny_field, sampling=tiny_sampling, background_samples=8, eval_num_rays_per_chunk=2048

@@ -37,7 +37,10 @@ def _preset(
         band=band,
     )
     pipeline = ExtPipelineConfig(datamanager=manager, model=model)
-    optimizers = {"field": exponential(AdamBetasOptimizerConfig(lr=lr), final=final)}
+    optimizers = {
+        "field": exponential(AdamBetasOptimizerConfig(lr=lr), final=final),
+        "poses": exponential(AdamBetasOptimizerConfig(lr=0.1 * lr), final=final),
+    }
     config = trainer(name, None, pipeline, optimizers, steps_per_save=5000, steps=steps, display_images=48)
     return MethodSpecification(config, description=text)
 

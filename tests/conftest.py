@@ -55,6 +55,7 @@ def ray_here() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_agent_register_timeout_ms", "30000")  # half of that crashes it on a busy machine
         patch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 waits for everybody else on a busy machine
         patch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)  # what is tested, whatever is installed
         try:

@@ -25,18 +25,15 @@ class Anchors:
 
     def main(self) -> None:
         import numpy as np
-        import torch
+        from rich.progress import track
 
+        from nerfstudio_ext.cli.run_folders import open_video_run, run_folder
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.engine.runs import open_run
         from nerfstudio_ext.export.video import contact_sheet
-        from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
+        from nerfstudio_ext.models.stored_video import as_picture
         from nerfstudio_ext.video.fills import inpainted, interpolated, keep_of, scores
 
-        config, pipeline = open_run(self.run)
-        model = pipeline.model
-        if not isinstance(model, BoostingNeRVModel):
-            raise InputError(f"{self.run} was trained with {config.method_name}, which is not a video representation.")
+        config, model = open_video_run(self.run)
         if not model.frames.available:
             raise InputError(f"The anchors are made from the source, and {config.data} is gone: bring it back.")
         if model.masks is None and not model.interpolates:
@@ -52,26 +49,25 @@ class Anchors:
             shown, keeps = {}, [keeps[k] for k in numbers] if keeps else []
         else:
             assert model.masks is not None
-            numbers, fills = list(range(len(source))), inpainted(source, model.masks)
+            numbers = list(range(len(source)))
+            fills = inpainted(source, model.masks, lambda frames, name: track(frames, name, transient=True))
             shown = {"given": [frame * keep[..., None] for frame, keep in zip(source, keeps)]}
         truth = [source[k] for k in numbers]
-        decoded = []
-        for k in numbers:
-            picture = (255 * model.decode_frame(k)).round().permute(1, 2, 0)
-            decoded.append(picture.to(torch.uint8).cpu().numpy())
+        decoded = [as_picture(model.decode_frame(k)) for k in track(numbers, "Decoding", transient=True)]
         shown |= {str(config.method_name): decoded, **fills, "source": truth}
 
         header = ("whole frame", *(("in the holes", "elsewhere") if keeps else ()))
         print(f"{'PSNR in dB, ' + str(len(truth)) + ' frames':24s}" + "".join(f"{text:>14s}" for text in header))
-        for name in (str(config.method_name), *fills):
-            print(f"{name:24s}" + "".join(f"{value:14.2f}" for value in scores(shown[name], truth, keeps).values()))
+        names = (str(config.method_name), *fills)
+        rows = [scores(shown[name], truth, keeps) for name in track(names, "Scoring", transient=True)]
+        for name, row in zip(names, rows):
+            print(f"{name:24s}" + "".join(f"{value:14.2f}" for value in row.values()))
         if model.masks is not None and not model.interpolates and "temporal median" not in fills:
             print("The holes never move, so no frame shows what is behind them: there is no temporal median.")
 
         places = np.linspace(0, len(truth) - 1, min(SHOWN, len(truth))).round().astype(int).tolist()
         tiles = [pictures[place] for place in places for pictures in shown.values()]
         labels = [f"{name}, frame {numbers[place]}" for place in places for name in shown]
-        folder = self.run.parent if self.run.name == "config.yml" else self.run
-        output = self.output or folder / "renders" / "anchors.png"
+        output = self.output or run_folder(self.run) / "renders" / "anchors.png"
         contact_sheet(tiles, output, num_tiles=len(tiles), columns=len(shown), labels=labels)
         print(f"picture: {output}")

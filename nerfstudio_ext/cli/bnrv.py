@@ -19,18 +19,14 @@ class Encode:
     """For a run that was not compressed: quantise its numbers to this many bits as they are."""
 
     def main(self) -> None:
+        from nerfstudio_ext.cli.run_folders import open_video_run
         from nerfstudio_ext.engine.checkpoints import write_bytes
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.engine.runs import open_run
-        from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
         from nerfstudio_ext.models.stored_video import StoredVideo, encode_model
 
         if self.output.suffix != ".bnrv":
             raise InputError(f"{self.output} must end in .bnrv.")
-        config, pipeline = open_run(self.run)
-        model = pipeline.model
-        if not isinstance(model, BoostingNeRVModel):
-            raise InputError(f"{self.run} was trained with {config.method_name}, which is not a video representation.")
+        config, model = open_video_run(self.run)
         data = encode_model(model, str(config.method_name), self.bits)
         video = StoredVideo(data, str(self.output))  # refuses now what could not be read later
         write_bytes(data, self.output)
@@ -44,7 +40,7 @@ class Decode:
     video: Annotated[Path, tyro.conf.Positional]
     """The .bnrv file."""
     output: Annotated[Path, tyro.conf.Positional]
-    """Video to write (.mp4, .mov or .mkv), or a folder for numbered pictures (PNG)."""
+    """Video to write (.mp4, .mov or .mkv), or a new folder for numbered pictures (PNG)."""
     keep_audio: Optional[Path] = None
     """Source file whose sound the written video gets."""
     fps: Optional[float] = None
@@ -56,8 +52,10 @@ class Decode:
         from PIL import Image
         from rich.progress import track
 
+        from nerfstudio_ext.cli.folders import require_empty, require_other
+        from nerfstudio_ext.cli.frame_rate import check_rate, times_at
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.export.audio import add_audio, check_sound
+        from nerfstudio_ext.export.audio import check_sound
         from nerfstudio_ext.export.video import VIDEO_SUFFIXES, write_video
         from nerfstudio_ext.models.stored_video import as_picture, read_video
 
@@ -68,20 +66,20 @@ class Decode:
             raise InputError("--keep-audio needs a video to put the sound into, not a folder of pictures.")
         if self.keep_audio is not None:
             check_sound(self.keep_audio)
-        if self.fps is not None and not self.fps > 0:
-            raise InputError(f"--fps {self.fps} must be positive.")
+        if not as_video:
+            require_empty(self.output)
+        check_rate(self.fps)
         video = read_video(self.video, "cuda" if torch.cuda.is_available() else "cpu")
 
+        require_other(self.output, self.video, self.keep_audio)
         fps = self.fps or video.fps
         frames, count = video.stream(), len(video)
         if fps != video.fps and video.between_frames:
-            count = int((len(video) - 1) * fps / video.fps + 1e-6) + 1
-            frames = (as_picture(video.decode_between(k * video.fps / fps)) for k in range(count))
+            times = times_at(len(video), video.fps, fps)
+            frames, count = (as_picture(video.decode_between(time)) for time in times), len(times)
         frames = track(frames, "Decoding", count, transient=True)
         if as_video:
-            write_video(frames, self.output, fps)
-            if self.keep_audio is not None:
-                add_audio(self.output, self.keep_audio)
+            write_video(frames, self.output, fps, sound=self.keep_audio)
         else:
             try:
                 self.output.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import tyro
+
+if TYPE_CHECKING:
+    from nerfstudio_ext.surface.mesh import Mesh
 
 
 @dataclass
@@ -17,8 +20,11 @@ class ExportMesh:
     """Mesh to write (.obj, .ply or .glb); none: mesh.ply in the run's folder."""
     resolution: int = 256
     """Grid points along each side of the cube."""
-    half_side: float = 1.5
-    """Half the side of the cube that is searched, in units of the normalised scene."""
+    half_side: Optional[float] = None
+    """Half the side of the cube that is searched, in units of the normalised scene; none: 1.5, about the origin, and
+    for a moving person what its body needs, about the body."""
+    frame: int = 0
+    """Frame of a moving person, from 0."""
     level: float = 10.0
     """Density on the surface, for methods that have no signed distance."""
     largest: bool = True
@@ -26,32 +32,42 @@ class ExportMesh:
     normalised: bool = False
     """Leave the mesh in the normalised frame of training instead of the source's units."""
     coarse: bool = True
-    """Skip empty space by looking coarsely first; --no-coarse evaluates every grid point."""
+    """Skip empty space by looking coarsely first; --no-coarse evaluates every grid point, as for a moving person it is
+    always done."""
 
     def main(self) -> None:
         from nerfstudio.utils.rich_utils import CONSOLE
 
+        from nerfstudio_ext.cli.run_folders import run_folder
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.runs import open_run
         from nerfstudio_ext.export.isosurface import extract_mesh, write_mesh
         from nerfstudio_ext.export.scene_mesh import colour_mesh, surface_values, to_source_units
         from nerfstudio_ext.surface.mesh import largest_component
 
-        if self.resolution < 8 or self.half_side <= 0:
+        half_side = 1.5 if self.half_side is None else self.half_side
+        if self.resolution < 8 or half_side <= 0:
             raise InputError(f"A mesh needs --resolution of 8 at least and a positive --half-side, not "
-                             f"{self.resolution} and {self.half_side}.")  # fmt: skip
-        folder = self.run.parent if self.run.name == "config.yml" else self.run
-        output = self.output or folder / "mesh.ply"
+                             f"{self.resolution} and {half_side}.")  # fmt: skip
+        output = self.output or run_folder(self.run) / "mesh.ply"
         config, pipeline = open_run(self.run)
-        values = surface_values(pipeline.model, self.level)
+        model: Any = pipeline.model
+        if hasattr(model, "set_motion"):
+            mesh = self._person(model.eval())
+            write_mesh(mesh, output)
+            CONSOLE.print(f"frame {self.frame}: {len(mesh.verts):,} vertices and {len(mesh.faces):,} faces: {output}",
+                          soft_wrap=True, highlight=False)  # fmt: skip
+            return
+        if self.frame != 0:
+            raise InputError(f"--frame {self.frame}: {self.run} was trained with {config.method_name}, which knows one "
+                             "moment only.")  # fmt: skip
+        values = surface_values(model, self.level)
         if values is None:
             raise InputError(f"{self.run} was trained with {config.method_name}, which has no surface to export.")
-        mesh, evaluated = extract_mesh(
-            values, self.resolution, self.half_side, pipeline.model.device, coarse=self.coarse
-        )
+        mesh, evaluated = extract_mesh(values, self.resolution, half_side, model.device, coarse=self.coarse)
         if self.largest:
             mesh = largest_component(mesh)
-        mesh = colour_mesh(pipeline.model, mesh)
+        mesh = colour_mesh(model, mesh)
         if not self.normalised:
             mesh = to_source_units(mesh, pipeline.datamanager.train_dataparser_outputs)
         write_mesh(mesh, output)
@@ -61,3 +77,12 @@ class ExportMesh:
             soft_wrap=True,
             highlight=False,
         )
+
+    def _person(self, model: Any) -> "Mesh":
+        """The surface of a moving person in one frame; their parsers leave the world as it is, in metres."""
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.export.body_mesh import body_mesh
+
+        if not 0 <= self.frame < model.num_frames:
+            raise InputError(f"--frame {self.frame} is none of the {model.num_frames} frames, counted from 0.")
+        return body_mesh(model, self.frame, self.resolution, self.level, self.half_side, self.largest)

@@ -30,12 +30,12 @@ class FromFit:
         from nerfstudio_ext.human.body_keypoints import body_keypoints
         from nerfstudio_ext.human.body_motion import read_body
         from nerfstudio_ext.human.capture import CapturedScene
+        from nerfstudio_ext.human.neutral_layout import open_layout
         from nerfstudio_ext.human.photos import write_photos
-        from nerfstudio_ext.human.zju_layout import read_layout
         from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 
         require_empty(self.folder)
-        layout, motion = read_layout(self.data.expanduser(), self.translation_unit), read_body(self.body)
+        layout, motion = open_layout(self.data.expanduser(), self.translation_unit), read_body(self.body)
         count = min(len(layout.pictures), len(motion.vertices))
         if not 0 <= self.frame < count:
             raise InputError(f"--frame {self.frame}: capture and body share the frames 0 to {count - 1}.")

@@ -1,6 +1,7 @@
-"""Folders that commands write."""
+"""What commands may write to."""
 
 from pathlib import Path
+from typing import Optional
 
 from nerfstudio_ext.engine.errors import InputError
 
@@ -15,3 +16,18 @@ def require_empty(folder: Path, remedy: str = "name a new folder") -> None:
         raise InputError(f"{folder} is a file: {remedy}.")
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty: {remedy}.")
+
+
+def require_other(output: Path, *read: Optional[Path]) -> None:
+    """Keep a command from writing over what it reads.
+
+    Args:
+        output: File to be written.
+        read: Files that are there; none where there is nothing to read.
+
+    Raises:
+        InputError: They are one file, perhaps by another name.
+    """
+    for path in read:
+        if path is not None and output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"{output} is {path} itself, which would be lost: write to another file.")

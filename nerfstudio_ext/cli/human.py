@@ -25,6 +25,8 @@ class Make:
     """Degrees that the person turns over the motion."""
     gain: float = 0.0
     """Every frame's colours are multiplied by a number of its own within 1 +- gain, as exposure wanders."""
+    loose: bool = False
+    """The person wears a skirt that does not follow the skeleton."""
     naming: Literal["numbers", "long"] = "numbers"
     """How pictures are called: 000000.jpg, or as for the subjects 313 and 315."""
 
@@ -34,7 +36,7 @@ class Make:
         from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
 
         require_empty(self.folder)
-        scene = human_scene(HumanSceneOptions(self.frames, self.cameras, self.size, self.turn, self.gain))
+        scene = human_scene(HumanSceneOptions(self.frames, self.cameras, self.size, self.turn, self.gain, self.loose))
         write_human_scene(scene, self.folder, self.naming)
         print(f"{self.frames} frames from {self.cameras} cameras: {self.folder}")
         print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.folder}")
@@ -45,7 +47,7 @@ class Check:
     """Lay the body over the pictures of a capture and say how well it agrees with the masks."""
 
     data: Annotated[Path, tyro.conf.Positional]
-    """Folder in the layout of ZJU-MoCap."""
+    """Folder in the layout of ZJU-MoCap or in the neutral one."""
     output: Optional[Path] = None
     """Folder for one overlay per camera; none: check/ in the working directory."""
     body: Optional[Path] = None
@@ -59,9 +61,10 @@ class Check:
 
     def main(self) -> int:
         from nerfstudio_ext.export.capture_report import write_report
-        from nerfstudio_ext.human.zju_layout import capture_body, read_layout
+        from nerfstudio_ext.human.neutral_layout import open_layout
+        from nerfstudio_ext.human.zju_layout import capture_body
 
-        layout = read_layout(self.data.expanduser(), self.translation_unit)
+        layout = open_layout(self.data.expanduser(), self.translation_unit)
         motion = capture_body(layout, self.body, self.fit, range(len(layout.pictures)))
         output = self.output or Path("check")
         text, fits = write_report(layout, motion, output, self.frames)
@@ -75,7 +78,7 @@ class Fit(KeypointOptions):
     """Fit the free body model to a capture: triangulate 2-D key points, fit a build and a pose per frame, show it."""
 
     data: Annotated[Path, tyro.conf.Positional]
-    """Folder in the layout of ZJU-MoCap; a fitted body is not needed."""
+    """Folder in the layout of ZJU-MoCap or in the neutral one; a fitted body is not needed."""
     output: Annotated[Path, tyro.conf.Positional]
     """The body.npz to write; overlays go into a folder beside it."""
     weight: Optional[float] = None
@@ -87,9 +90,9 @@ class Fit(KeypointOptions):
         from nerfstudio_ext.export.capture_report import write_report
         from nerfstudio_ext.human.capture import CapturedScene
         from nerfstudio_ext.human.fit import fill_out, fit_body, write_fit
-        from nerfstudio_ext.human.zju_layout import read_layout
+        from nerfstudio_ext.human.neutral_layout import open_layout
 
-        layout = read_layout(self.data.expanduser(), self.translation_unit)
+        layout = open_layout(self.data.expanduser(), self.translation_unit)
         joints = self.triangulated(layout)
         fitted = fit_body(joints, {} if self.weight is None else {"weight": self.weight}, self.steps)
         if self.weight is None and layout.has_masks():
@@ -102,7 +105,8 @@ class Fit(KeypointOptions):
         write_fit(fitted, self.output)
         text, _ = write_report(layout, fitted.motion, self.output.with_suffix(""), 6)
         print(f"{text}\nbody: {self.output}; overlays: {self.output.with_suffix('')}")
-        print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.data} --body {self.output}")
+        parser = "zju-mocap-data" if (self.data.expanduser() / "annots.npy").is_file() else "multiview-human-data"
+        print(f"train on it with:  ns-train neural-body-tiny {parser} --data {self.data} --body {self.output}")
 
 
 @dataclass(kw_only=True)
@@ -204,7 +208,7 @@ class Smpl:
         params = read_params(self.params)
         body = read_smpl(self.model)
         motion = easymocap_motion(body, params.poses, params.betas, params.root_rotation, params.root_translation,
-                                  self.blend_shapes).check(str(self.params))  # fmt: skip
+                                  self.blend_shapes, params.expressions).check(str(self.params))  # fmt: skip
         self.output.parent.mkdir(parents=True, exist_ok=True)
         write_body(motion, self.output)
         print(f"{len(motion.vertices)} frames of {motion.vertices.shape[1]} vertices: {self.output}")

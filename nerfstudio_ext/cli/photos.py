@@ -30,11 +30,11 @@ class Photos(KeypointOptions):
         from nerfstudio_ext.export.person_photos import write_moment
         from nerfstudio_ext.human.capture import CapturedScene, picture_size
         from nerfstudio_ext.human.fit import fit_body
-        from nerfstudio_ext.human.zju_layout import read_layout
+        from nerfstudio_ext.human.neutral_layout import open_layout
         from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 
         require_empty(self.folder)
-        layout = read_layout(self.data.expanduser(), self.translation_unit)
+        layout = open_layout(self.data.expanduser(), self.translation_unit)
         count = len(layout.pictures)
         if wrong := [frame for frame in self.frames if not 0 <= frame < count]:
             raise InputError(f"--frames {wrong[0]} is none of the {count} frames of {self.data}, counted from 0.")

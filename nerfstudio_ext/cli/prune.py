@@ -6,21 +6,25 @@ from typing import Annotated, Any, Literal, Optional
 
 import tyro
 
+KEEP = 0.4
+"""Share of the weights that stay where none is asked for."""
+
 
 @dataclass
 class Prune:
     """Let the smallest weights of a fitted video go and train the others on (global magnitude pruning, NeRV).
 
     The result is a run folder like any other: write it with `ns-ext video encode --bits 8`, or compress it first. Given
-    a folder that this command wrote, it goes on where that one stopped.
+    a folder that this command wrote, it goes on where that one stopped, for more --epochs than before if you like;
+    with a smaller --keep it starts a new run from that one, and so prunes step by step.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a trained run, or of a pruning that was stopped."""
-    keep: float = 0.4
-    """Share of the decoder's weights that stay, over all tensors; biases all stay."""
-    epochs: int = 100
-    """Passes over the clip after the cut."""
+    keep: Optional[float] = None
+    """Share of the decoder's weights that stay, over all tensors; biases all stay. None: 0.4."""
+    epochs: Optional[int] = None
+    """Passes over the clip after the cut; none: 100, or as many as the pruning was started with."""
     lr: Optional[float] = None
     """Learning rate; none: the given run's."""
     output_dir: Optional[Path] = None
@@ -33,23 +37,28 @@ class Prune:
     def main(self) -> None:
         from dataclasses import replace
 
-        from nerfstudio_ext.cli.compress import prepare_stage, read_video_config, run_folder, train_stage
+        from nerfstudio_ext.cli.run_folders import read_video_config, run_folder
+        from nerfstudio_ext.cli.stages import resume_stage, start_stage, train_stage
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.video.pruning import PruningConfig
 
-        config = read_video_config(self.run)
+        config, folder = read_video_config(self.run), run_folder(self.run)
         model: Any = config.pipeline.model
         if model.compression is not None:
             raise InputError(f"{self.run} is compressed already: prune before you compress.")
-        resumed = model.pruning is not None
-        if not resumed:
-            if self.epochs < 1 or not (self.lr is None or self.lr > 0):
-                raise InputError(f"--epochs {self.epochs} must be at least 1 and --lr {self.lr} positive.")
-            folder = run_folder(self.run)
-            model.pruning = PruningConfig(self.keep, folder.resolve())
-            entry = config.optimizers["field"]
+        before, entry = model.pruning, config.optimizers["field"]
+        resumed = before is not None and self.keep in (None, before.keep)
+        if resumed:
+            resume_stage(config, folder, self, {"--lr": (self.lr, entry["optimizer"].lr)})
+        else:
+            model.pruning = PruningConfig(KEEP if self.keep is None else self.keep, folder.resolve())
+            if before is not None and model.pruning.keep > before.keep:
+                raise InputError(
+                    f"--keep {self.keep} is more than the {before.keep:g} that {self.run} has: weights that are gone "
+                    "do not come back."
+                )
+            start_stage(config, folder, self, "pruned")
             if self.lr is not None:
                 config.optimizers["field"] = {**entry, "optimizer": replace(entry["optimizer"], lr=self.lr)}
-            prepare_stage(config, folder, self, "pruned")
-        train_stage(config, self.run, "prune", "start_pruning", resumed, self.vis)
+        train_stage(config, folder, "prune", "start_pruning", resumed)
         print(f"pruned run: {config.get_base_dir()}")

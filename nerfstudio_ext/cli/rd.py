@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, List, Optional, Tuple
+from typing import Annotated, Iterator, Optional, Tuple
 
 import tyro
 
@@ -49,17 +49,28 @@ class RateDistortion:
 
         from nerfstudio_ext.engine.checkpoints import write_text
         from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.engine.metrics import psnr_8bit
         from nerfstudio_ext.export.anchors import CRFS, RatePoint, bd_rate, classical_point
-        from nerfstudio_ext.models.stored_video import clip_psnr, read_video
+        from nerfstudio_ext.models.stored_video import read_video
         from nerfstudio_ext.video.frames import ClipOptions, open_clip
 
+        self._check()
         max_side = self.max_side or self._side_of_preset()
         store = open_clip(
             ClipOptions(self.data, first_frame=self.first_frame, last_frame=self.last_frame, max_side=max_side)
         )
         info = store.info
+        combinations = [
+            (codec, preset, pixel_format)
+            for codec in ("libx264", "libx265")
+            for preset in self.presets
+            for pixel_format in ("yuv420p", "yuv444p")
+        ]
+        for codec, preset, pixel_format in combinations:  # what does not work is told before anything is trained
+            classical_point([store[0]], codec, CRFS[-1], preset, pixel_format, info.fps)
+
         curves = defaultdict(list)
-        for path in (*self.files, *self._trained(max_side)):
+        for path in self._videos(max_side):
             video = read_video(path)
             if (len(video), video.clip.height, video.clip.width) != (info.num_frames, info.height, info.width):
                 raise InputError(
@@ -67,16 +78,12 @@ class RateDistortion:
                     f"{info.num_frames} of {info.width}x{info.height} from {self.data}: give those of the training."
                 )
             method = video.header.get("method", "bnrv")
-            curves[f"{method} .bnrv"].append(RatePoint(method, video.bpp, clip_psnr(video, store)))
+            decoded = track(video.stream(), f"Scoring {path.name}", len(video), transient=True)
+            values = [psnr_8bit(picture, store[k]) for k, picture in enumerate(decoded)]
+            curves[f"{method} .bnrv"].append(RatePoint(method, video.bpp, sum(values) / len(values)))
         frames = [store[k] for k in range(len(store))]
-        combinations = [
-            (codec, preset, pixel_format, crf)
-            for codec in ("libx264", "libx265")
-            for preset in self.presets
-            for pixel_format in ("yuv420p", "yuv444p")
-            for crf in CRFS
-        ]
-        for codec, preset, pixel_format, crf in track(combinations, "Anchors", transient=True):
+        encodings = [(*combination, crf) for combination in combinations for crf in CRFS]
+        for codec, preset, pixel_format, crf in track(encodings, "Anchors", transient=True):
             point = classical_point(frames, codec, crf, preset, pixel_format, info.fps)
             curves[point.name].append(point)
 
@@ -98,6 +105,21 @@ class RateDistortion:
         self._draw(curves)
         print(f"table and picture: {self.output / 'rd.csv'} {self.output / 'rd.png'}")
 
+    def _check(self) -> None:
+        """Refuse before the first training what would fail after it."""
+        from nerfstudio_ext.cli.compress import Compress
+        from nerfstudio_ext.cli.stages import check_numbers
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.engine.packages import require_packages
+
+        curve = len(self.files) + len(self.sizes)
+        needed = ["matplotlib", *(["constriction"] if curve else []), *(["bjontegaard"] if curve >= 4 else [])]
+        require_packages("ns-ext video rd", "video", *needed)
+        check_numbers(self.epochs, None)
+        if self.compress_epochs < 1:
+            raise InputError(f"--compress-epochs {self.compress_epochs} must be at least 1.")
+        Compress(self.output, bits=self.bits).check()
+
     def _side_of_preset(self) -> Optional[int]:
         """Longer side that the trained preset shrinks frames to; none where nothing is trained or shrunk."""
         from nerfstudio.configs.method_configs import all_methods
@@ -113,8 +135,8 @@ class RateDistortion:
             raise InputError(f"--method {self.method} is no video representation: 'ns-ext list' names those there are.")
         return parser.max_side
 
-    def _trained(self, max_side: Optional[int]) -> List[Path]:
-        """Files of the sizes that are asked for."""
+    def _videos(self, max_side: Optional[int]) -> Iterator[Path]:
+        """The files that are given, and then those of the sizes, which nothing is trained for while a file is wrong."""
         from nerfstudio_ext.cli.series import Series, train_all
 
         clip = ["--first-frame", str(self.first_frame)]
@@ -129,7 +151,8 @@ class RateDistortion:
             bits=self.bits,
             folder=self.output.resolve(),
         )
-        return train_all(series, self.sizes, self.ray)
+        yield from self.files
+        yield from train_all(series, self.sizes, self.ray)
 
     def _draw(self, curves) -> None:
         """Draw PSNR over rate."""

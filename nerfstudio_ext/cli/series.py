@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class Series:
         if _has_checkpoint(second):
             run(["ns-ext", "video", "compress", str(second)])
         else:
+            # What is left of one that stopped before it saved anything.
+            shutil.rmtree(second, ignore_errors=True)
             compress = ["ns-ext", "video", "compress", str(first), "--timestamp", second.name, "--vis", "tensorboard"]
             run([*compress, "--epochs", str(self.compress_epochs), "--bits", str(self.bits)])
         run(["ns-ext", "video", "encode", str(second), str(file)])
@@ -86,7 +89,8 @@ def train_all(series: Series, sizes: Sequence[int], on_ray: bool) -> List[Path]:
     """
     if not on_ray:
         return [series.train(size) for size in sizes]
-    found = dict(ray_results(_train_apart, [(series, size) for size in sizes], "A size of the series"))
+    calls = [(series, size) for size in sizes]
+    found = dict(ray_results(_train_apart, calls, "A size of the series", on_gpu=True))
     return [found[k] for k in range(len(sizes))]
 
 

@@ -22,14 +22,14 @@ def open_run(run: Path, model: Type[Any], lack: str) -> Tuple["ExtTrainerConfig"
     Raises:
         InputError: There is no such run, or it was trained with another method.
     """
-    from nerfstudio_ext.cli.compress import read_config
+    from nerfstudio_ext.cli.run_folders import read_config, run_folder
     from nerfstudio_ext.engine.checkpoints import find_checkpoint
     from nerfstudio_ext.engine.errors import InputError
 
     config = read_config(run)
     if not isinstance(config.pipeline.model, model):
         raise InputError(f"{run} was trained with {config.method_name}, which {lack}.")
-    return config, find_checkpoint(run.parent if run.name == "config.yml" else run)
+    return config, find_checkpoint(run_folder(run))
 
 
 def field_weights(state: Dict[str, Any]) -> Dict[str, "Tensor"]:

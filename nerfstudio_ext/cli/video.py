@@ -25,44 +25,40 @@ class Render:
 
     def main(self) -> None:
         import numpy as np
-        import torch
         from nerfstudio.utils.rich_utils import CONSOLE
         from rich.progress import track
 
+        from nerfstudio_ext.cli.folders import require_other
+        from nerfstudio_ext.cli.frame_rate import check_rate, times_at
+        from nerfstudio_ext.cli.run_folders import open_video_run, run_folder
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.engine.runs import open_run
         from nerfstudio_ext.export.video import contact_sheet, write_video
-        from nerfstudio_ext.models.boosting_nerv import BoostingNeRVModel
+        from nerfstudio_ext.models.stored_video import as_picture
 
-        config, pipeline = open_run(self.run)
-        model = pipeline.model
-        if not isinstance(model, BoostingNeRVModel):
-            raise InputError(f"{self.run} was trained with {config.method_name}, which is not a video representation.")
+        check_rate(self.fps)
+        config, model = open_video_run(self.run)
         source = model.frames
         clip = source.info
         if self.side_by_side and not source.available:
             raise InputError(
                 f"--side-by-side needs the source, and {config.data} is gone: bring it back or leave it out."
             )
-        folder = self.run.parent if self.run.name == "config.yml" else self.run
-        output = self.output or folder / "renders" / f"{clip.name}.mp4"
+        output = self.output or run_folder(self.run) / "renders" / f"{clip.name}.mp4"
+        require_other(output, config.data_path())
         tiles = np.linspace(0, clip.num_frames - 1, min(12, clip.num_frames)).round().astype(int).tolist()
         kept = {}
 
         def decoded() -> Iterator[np.ndarray]:
             for k in track(range(clip.num_frames), "Decoding", console=CONSOLE, transient=True):
-                with torch.no_grad():
-                    frame = model.decode_frame(k).permute(1, 2, 0)
-                frame = torch.round(frame * 255).to(torch.uint8).cpu().numpy()
+                frame = as_picture(model.decode_frame(k))
                 if k in tiles:
                     kept[k] = np.concatenate([source[k], frame]) if source.available else frame
                 yield np.concatenate([source[k], frame], axis=1) if self.side_by_side else frame
 
         def between(fps: float) -> Iterator[np.ndarray]:
-            count = int((clip.num_frames - 1) * fps / clip.fps + 1e-6) + 1
-            for k in track(range(count), "Decoding", console=CONSOLE, transient=True):
-                picture = model.decode_between(k * clip.fps / fps).permute(1, 2, 0)
-                yield torch.round(picture * 255).to(torch.uint8).cpu().numpy()
+            times = times_at(clip.num_frames, clip.fps, fps)
+            for time in track(times, "Decoding", console=CONSOLE, transient=True):
+                yield as_picture(model.decode_between(time))
 
         if self.fps is not None and self.fps != clip.fps and model.between_frames:
             if self.side_by_side:

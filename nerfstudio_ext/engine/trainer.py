@@ -40,7 +40,7 @@ class ExtTrainerConfig(TrainerConfig):
 
     def set_experiment_name(self) -> None:
         """Name the experiment after the data: a folder or, without its ending, a file."""
-        data = self._data_path()
+        data = self.data_path()
         if self.experiment_name is None and data is not None:
             self.experiment_name = data.stem if data.is_file() else data.resolve().name
         super().set_experiment_name()
@@ -51,12 +51,13 @@ class ExtTrainerConfig(TrainerConfig):
         Raises:
             InputError: There is nothing at the data's path.
         """
-        data = self._data_path()
+        data = self.data_path()
         if data is not None and not data.expanduser().exists():
             raise InputError(f"There is no data at {data}: check the path that --data gives.")
         super().print_to_terminal()
 
-    def _data_path(self) -> Optional[Path]:
+    def data_path(self) -> Optional[Path]:
+        """Where the data lies, whichever part of the config says so; none where it is drawn."""
         data = self.data or self.pipeline.datamanager.data
         return data or getattr(getattr(self.pipeline.datamanager, "dataparser", None), "data", None)
 
@@ -131,7 +132,7 @@ class ExtTrainer(Trainer):
         if self._start_step >= self._total_steps:
             self._say(
                 f"This run is complete: it has done {self._start_step} of {self._total_steps} steps, and nothing was "
-                "changed. Ask for more with --max-num-iterations."
+                f"changed. Ask for more with {'--max-num-iterations' if self.resume_command is None else '--epochs'}."
             )
             return
         try:

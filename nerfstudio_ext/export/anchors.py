@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.metrics import psnr_8bit
+from nerfstudio_ext.engine.packages import require_packages
 
 DECODERS = {"libx264": "h264", "libx265": "hevc"}
 CRFS = (18, 24, 30, 36, 42)
@@ -76,7 +78,7 @@ def classical_point(
     values = []
     for picture, frame in zip(decoded, frames, strict=True):
         shown = picture.to_ndarray(format="rgb24")[:height, :width]
-        values.append(-10 * np.log10(np.square(shown.astype(float) - frame).mean() / 255**2 + 1e-9))
+        values.append(psnr_8bit(shown, frame))
     bits = 8 * sum(packet.size for packet in packets)
     name = f"{codec.removeprefix('lib')} {preset} {pixel_format[3:6]}"
     return RatePoint(name, bits / (len(frames) * height * width), float(np.mean(values)))
@@ -90,8 +92,9 @@ def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float:
         test: At least four points, whose range of PSNR overlaps the anchor's.
 
     Raises:
-        InputError: There are too few points, or the ranges do not overlap.
+        InputError: There are too few points, the ranges do not overlap, or the package bjontegaard is missing.
     """
+    require_packages("BD-rate", "video", "bjontegaard")
     import bjontegaard
 
     curves: List[Tuple[List[float], List[float]]] = []

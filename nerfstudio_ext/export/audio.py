@@ -60,6 +60,8 @@ def add_audio(video: Path, source: Path) -> None:
         os.replace(draft, video)
     except (OSError, FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"The sound of {source} cannot be put into {video} ({reason}): try a .mkv.") from error
+        raise InputError(
+            f"The sound of {source} does not fit into a {video.suffix} video ({reason}): try .mkv."
+        ) from error
     finally:
         draft.unlink(missing_ok=True)

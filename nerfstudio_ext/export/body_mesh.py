@@ -1,6 +1,6 @@
 """The surface of a trained person in any of its frames, as a mesh in metres."""
 
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -14,21 +14,32 @@ CHUNK = 2**21
 """Points at once; all but those near the body are dismissed quickly."""
 
 
-def body_mesh(model: Any, number: int, resolution: int, level: float) -> Mesh:
-    """The largest connected surface about the body in one frame, with colours.
+def body_mesh(
+    model: Any,
+    number: int,
+    resolution: int,
+    level: float,
+    half_side: Optional[float] = None,
+    largest: bool = True,
+) -> Mesh:
+    """The surface about the body in one frame, with colours.
 
     Args:
         model: Trained; offers `motion`, and `density(points, number)` per metre.
         number: Of the frame.
         resolution: Grid points along each side of the cube around the body.
         level: Density on the surface.
+        half_side: Of that cube, metres; none: what the body needs.
+        largest: Keep the largest connected part alone.
 
     Raises:
         InputError: The density never crosses the level.
     """
     vertices = model.motion.vertices[number]
     low, high = vertices.amin(0), vertices.amax(0)
-    centre, half_side = 0.5 * (low + high), 0.5 * float((high - low).max()) + MARGIN
+    centre = 0.5 * (low + high)
+    if half_side is None:
+        half_side = 0.5 * float((high - low).max()) + MARGIN
 
     def values(points):
         return level - model.density(points + centre.to(points), number)
@@ -36,6 +47,7 @@ def body_mesh(model: Any, number: int, resolution: int, level: float) -> Mesh:
     # Density says nothing about the distance to the surface, so no block of the grid may be skipped; large chunks, for
     # the codes are diffused once in each.
     mesh, _ = extract_mesh(values, resolution, half_side, model.device, chunk=CHUNK, coarse=False)
-    mesh = largest_component(mesh)
+    if largest:
+        mesh = largest_component(mesh)
     placed = Mesh((mesh.verts + centre.numpy()).astype(np.float32), mesh.faces)
     return colour_mesh(model, placed, time=number / max(len(model.motion.vertices) - 1, 1))

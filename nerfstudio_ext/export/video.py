@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.export.audio import add_audio
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 """Containers that `write_video` writes, by the end of the file name."""
@@ -22,6 +23,7 @@ def write_video(
     fps: float,
     crf: int = 17,
     preset: str = "medium",
+    sound: Optional[Path] = None,
 ) -> int:
     """Encode frames as they come (H.264, 4:2:0, BT.709); the file appears under its name only when it is whole.
 
@@ -31,12 +33,14 @@ def write_video(
         fps: Frames per second.
         crf: Quality of x264, lower is better; 17 looks like the original.
         preset: Effort of x264.
+        sound: File whose sound the video gets, up to the video's end.
 
     Returns:
         The number of frames written.
 
     Raises:
-        InputError: There are no frames, their sizes differ, or the file cannot be written.
+        InputError: There are no frames, their sizes differ, the file cannot be written, or the sound does not fit
+            into it; an old file then is as it was.
     """
     path = Path(path)
     if path.suffix.lower() not in VIDEO_SUFFIXES:
@@ -58,6 +62,8 @@ def write_video(
             count = _encode(frames, container, stream)
         if count == 0:
             raise InputError(f"There are no frames to write to {path}.")
+        if sound is not None:
+            add_audio(draft, sound)
         os.replace(draft, path)
     except (OSError, FFmpegError) as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another place or make room.") from error

@@ -6,7 +6,7 @@ body-frame box.
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Tuple
+from typing import Tuple, Union
 
 import torch
 from jaxtyping import Bool, Float
@@ -60,6 +60,10 @@ class BodyFrame:
         body = (points - self.translation) @ self.rotation
         return (body - self.corner).flip(-1) / self.voxel_size
 
+    def carried(self, points: Float[Tensor, "n 3"], other: "BodyFrame") -> Float[Tensor, "n 3"]:
+        """World points that move with the body from here to where another frame has it."""
+        return ((points - self.translation) @ self.rotation) @ other.rotation.T + other.translation
+
     def is_near(self, points: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
         """Whether a sample at each world point is decoded at all, in training and in evaluation alike."""
         return flagged(self.near_body, self.voxels(points) / 2)
@@ -81,13 +85,20 @@ class BodyFrames:
     Args:
         motion: The body.
         voxel_size: Of the finest level, metres.
-        padding: Room around the vertices on every side, metres.
+        padding: Room around the vertices on every side, or along x, y and z, metres.
         reach: Samples further than this many level-1 voxels from any active one are empty.
         limit: Frames that are kept; at 5 mm each takes about 15 MB, at 20 mm about 1 MB.
     """
 
-    def __init__(self, motion: BodyMotion, voxel_size: float, padding: float, reach: int, limit: int = 400) -> None:
-        self._motion, self._voxel_size, self._padding = motion, voxel_size, padding
+    def __init__(
+        self,
+        motion: BodyMotion,
+        voxel_size: float,
+        padding: Union[float, Tuple[float, float, float]],
+        reach: int,
+        limit: int = 400,
+    ) -> None:
+        self._motion, self._voxel_size, self._padding = motion, voxel_size, torch.tensor(padding)
         self._reach, self._limit = reach, limit
         self._device = motion.vertices.device
         self._kept: "OrderedDict[int, BodyFrame]" = OrderedDict()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -96,6 +96,12 @@ def read_body(path: Path) -> BodyMotion:
         raise InputError(f"{path} is no body.npz of plain numbers ({type(error).__name__}).") from error
     root, shift = arrays["Rh"].float(), arrays["Th"].float()
     return BodyMotion(arrays["vertices"].float(), arrays["faces"].long(), root, shift, rest).check(str(path))
+
+
+def read_frame_ids(path: Path) -> Optional[List[int]]:
+    """Which frames of its capture the frames of a readable `body.npz` are; none: it does not say."""
+    with np.load(path) as archive:
+        return [int(number) for number in archive["frame_ids"]] if "frame_ids" in archive else None
 
 
 def write_body(motion: BodyMotion, path: Path, **more: np.ndarray) -> None:

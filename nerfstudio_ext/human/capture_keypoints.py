@@ -32,7 +32,7 @@ def capture_keypoints(
     elif layout.keypoints is not None:
         found = named(layout.keypoints, skeleton, str(layout.folder / "annots.npy")).scaled(scale)
     else:
-        raise InputError(f"{layout.folder / 'annots.npy'} holds no kpts2d: name the key points with --keypoints.")
+        raise InputError(f"The capture {layout.folder} holds no kpts2d: name the key points with --keypoints.")
     source = path or layout.folder / "annots.npy"
     if found.values.shape[1] != len(layout.cameras):
         raise InputError(f"{source} has key points of {found.values.shape[1]} cameras, but the capture has "

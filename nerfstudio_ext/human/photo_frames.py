@@ -74,7 +74,7 @@ def read_folder(path: Path, keypoint_names: Sequence[str]) -> PhotoFolder:
     Raises:
         InputError: It is none, or something in it is missing, of another kind or impossible. The message says where.
     """
-    meta = read_json(path)
+    meta = read_transforms(path, "cameras, masks and keypoints")
     listed = meta.get("frames", [])
     if not isinstance(listed, list):
         raise InputError(f"{path}: frames is no list with an entry for each photo.")
@@ -90,24 +90,24 @@ def read_folder(path: Path, keypoint_names: Sequence[str]) -> PhotoFolder:
     return PhotoFolder(frames, read_keypoints(path, meta, keypoint_names))
 
 
-def read_json(path: Path) -> Dict[str, Any]:
-    """An object from a file.
+def read_transforms(path: Path, contents: str) -> Dict[str, Any]:
+    """What a `transforms.json` holds, unchecked.
+
+    Args:
+        path: Of the file.
+        contents: What it is read for, in words.
 
     Raises:
-        InputError: There is no file, or it holds something else.
+        InputError: There is no such file, or it holds no JSON object.
     """
     if not path.is_file():
-        raise InputError(
-            f"There is no {path}: it must hold a person's keypoints, and the cameras of photos where they are known."
-        )
+        raise InputError(f"There is no {path}: photos need a transforms.json with {contents}.")
     try:
         found = json.loads(path.read_text("utf8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}.") from error
     if not isinstance(found, dict):
-        raise InputError(f"{path} holds no object with keypoint_names and keypoints.")
+        raise InputError(f"{path} holds no object with {contents}.")
     return found
 
 

@@ -16,7 +16,7 @@ from nerfstudio_ext.human.masks import touched
 from nerfstudio_ext.human.photo import SPAN, Photo
 from nerfstudio_ext.human.photo_camera import PhotoCamera, frame_pictures, from_pinhole
 from nerfstudio_ext.human.photo_checks import check_body
-from nerfstudio_ext.human.photo_frames import read_frame, read_json, read_keypoints
+from nerfstudio_ext.human.photo_frames import read_frame, read_keypoints, read_transforms
 from nerfstudio_ext.human.photo_pictures import read_cut_out
 
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
@@ -65,7 +65,7 @@ def read_photo(
     picture, person = read_cut_out(photo, mask)
     if not person.any():
         raise InputError(f"{mask or photo} shows no person: the mask is empty; it must be white where the person is.")
-    found = read_json(keypoints)
+    found = read_transforms(keypoints, "keypoint_names and keypoints")
     if "frames" in found:
         camera, points = _calibrated(found, photo, keypoints, names, picture.size)
     else:

@@ -3,13 +3,15 @@ convention, in which the body turns about the world's origin instead of about it
 
 A file is a dict of v_template [V, 3] (metres, y up), f, shapedirs [V, 3, n], posedirs [V, 3, 9 (J - 1)], J_regressor
 [J, V], weights [V, J] and kintree_table [2, J], as `.npz` or as the published `.pkl`. The latter may hold objects of
-the package chumpy, which no longer installs: their numbers are taken, nothing of it is run.
+the package chumpy, which no longer installs: their numbers are taken, nothing of it is run. SMPL has 24 joints, SMPL-H
+52 (22 of the body, 15 of each hand), SMPL-X 55 (22, jaw, left and right eye, the hands). Files with hands may hold
+hands_componentsl and -r [45, 45] and hands_meanl and -r [45]; the shape directions of SMPL-X end in expressions.
 """
 
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 import torch
@@ -21,8 +23,20 @@ from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.skinning import bone_transforms, rotation_matrix
 
 KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
+HAND_KEYS = ("hands_componentsl", "hands_componentsr", "hands_meanl", "hands_meanr")
+BODY, FACE, HAND = 22, 3, 15
+"""Joints of the body, of the face in SMPL-X, and of one hand."""
 ALLOWED = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs", "collections"}
 _SPARSE = ("csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array")
+
+
+@dataclass(frozen=True)
+class Hands:
+    """How hands are posed with a few numbers: the left one first."""
+
+    components: Float[Tensor, "2 components 45"]
+    mean: Float[Tensor, "2 45"]
+    """Added to poses of components; whole poses have it already, as EasyMocap writes them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,10 @@ class SmplBody:
     regressor: Float[Tensor, "joints vertices"]
     weights: Float[Tensor, "vertices joints"]
     parents: Tuple[int, ...]
+    expression_directions: Optional[Float[Tensor, "vertices 3 expressions"]] = None
+    """SMPL-X's."""
+    hands: Optional[Hands] = None
+    """Where the file tells."""
 
     def rest(self, betas: Float[Tensor, "shapes"]) -> Tuple[Float[Tensor, "vertices 3"], Float[Tensor, "joints 3"]]:
         """Vertices and joints of a shape before it is posed; fewer numbers than the body has mean zeros behind them."""
@@ -43,7 +61,11 @@ class SmplBody:
         return shaped, self.regressor @ shaped
 
     def pose(
-        self, poses: Float[Tensor, "frames joints 3"], betas: Float[Tensor, "shapes"], blend_shapes: bool = True
+        self,
+        poses: Float[Tensor, "frames joints 3"],
+        betas: Float[Tensor, "shapes"],
+        blend_shapes: bool = True,
+        expressions: Optional[Float[Tensor, "frames expressions"]] = None,
     ) -> Float[Tensor, "frames vertices 3"]:
         """Vertices of each frame.
 
@@ -51,8 +73,13 @@ class SmplBody:
             poses: Axis-angle vectors of all joints, the root about the pelvis first.
             betas: Shape.
             blend_shapes: Bend the surface with the pose; ZJU-MoCap's first fit (`params`) was made without.
+            expressions: Of SMPL-X's face; none: neutral.
         """
         shaped, joints = self.rest(betas)
+        if expressions is not None and self.expression_directions is not None:
+            directions = self.expression_directions[..., : expressions.shape[1]]
+            shaped = shaped + torch.einsum("vke,fe->fvk", directions, expressions[:, : directions.shape[2]])
+            joints = self.regressor @ shaped
         rotations = rotation_matrix(poses)
         posed = shaped.expand(len(poses), -1, -1)
         if blend_shapes:
@@ -60,6 +87,38 @@ class SmplBody:
             posed = posed + torch.einsum("vkp,fp->fvk", self.pose_directions, features)
         blended = torch.einsum("vj,fjkl->fvkl", self.weights, bone_transforms(rotations, joints, self.parents))
         return (blended[..., :3, :3] @ posed[..., None])[..., 0] + blended[..., :3, 3]
+
+    def whole_poses(self, poses: Float[Tensor, "frames numbers"]) -> Float[Tensor, "frames joints 3"]:
+        """Axis-angle vectors of all joints from what files hold.
+
+        Known are 3 numbers per joint; 3 fewer, which means that the root's were left out; and EasyMocap's 66 of the
+        body, k components of the left hand, k of the right, and for SMPL-X 9 of jaw and eyes, which lie before the
+        hands in the body.
+
+        Raises:
+            InputError: The poses are of another body, or the file does not say how its hands are posed.
+        """
+        joints, numbers = len(self.parents), poses.shape[1]
+        if numbers == 3 * (joints - 1):
+            poses = torch.cat([poses.new_zeros(len(poses), 3), poses], dim=1)
+        elif numbers != 3 * joints:
+            face = 3 * FACE if joints == BODY + FACE + 2 * HAND else 0
+            count, odd = divmod(numbers - 3 * BODY - face, 2)
+            if joints not in (BODY + 2 * HAND, BODY + FACE + 2 * HAND) or odd or not 0 < count <= 3 * HAND:
+                raise InputError(
+                    f"The poses have {numbers} numbers, but a body with {joints} joints needs {3 * joints}: they are "
+                    "of another family."
+                )
+            if self.hands is None or count > self.hands.components.shape[1]:
+                raise InputError(
+                    f"The poses name {count} components of each hand, but the body's file has no hands_componentsl and "
+                    "hands_meanl for them: take the file that has, or write whole poses."
+                )
+            body, left, right, head = poses.split([3 * BODY, count, count, face], dim=1)
+            components, mean = self.hands.components[:, :count], self.hands.mean
+            hands = [values @ components[k] + mean[k] for k, values in enumerate((left, right))]
+            poses = torch.cat([body, head, *hands], dim=1)
+        return poses.reshape(len(poses), joints, 3)
 
 
 def read_smpl(path: Path) -> SmplBody:
@@ -93,15 +152,35 @@ def read_smpl(path: Path) -> SmplBody:
     chain = (-1, *(int(parent) for parent in parents[1:]))
     if any(not 0 <= parent < child for child, parent in enumerate(chain) if child):
         raise InputError(f"{path}: kintree_table names a parent that does not precede its child.")
+    shapes = torch.from_numpy(np.asarray(arrays["shapedirs"], float)).float()
+    expressions = None
+    if joints == BODY + FACE + 2 * HAND and shapes.shape[2] > 10:
+        # The files of SMPL-X have 300 shapes and 100 expressions, or 10 and 10.
+        shapes, expressions = shapes.tensor_split([300 if shapes.shape[2] >= 400 else 10], dim=2)
     return SmplBody(
         torch.from_numpy(template).float(),
         torch.from_numpy(np.asarray(arrays["f"]).astype(np.int64)),
-        torch.from_numpy(np.asarray(arrays["shapedirs"], float)).float(),
+        shapes,
         torch.from_numpy(directions).float(),
         torch.from_numpy(regressor).float(),
         torch.from_numpy(weights).float(),
         chain,
+        expressions,
+        _hands(arrays, path),
     )
+
+
+def _hands(arrays: Dict[str, Any], path: Path) -> Optional[Hands]:
+    if not all(key in arrays for key in HAND_KEYS):
+        return None
+    values = [torch.from_numpy(np.asarray(arrays[key], float)).float() for key in HAND_KEYS]
+    components, mean = values[:2], [value.flatten() for value in values[2:]]
+    numbers = 3 * HAND
+    if any(c.ndim != 2 or c.shape[1] != numbers or c.shape != components[0].shape for c in components) or any(
+        len(m) != numbers for m in mean
+    ):
+        raise InputError(f"{path}: {', '.join(HAND_KEYS)} must have {numbers} columns, as hands of 15 joints do.")
+    return Hands(torch.stack(components), torch.stack(mean))
 
 
 def easymocap_motion(
@@ -111,31 +190,25 @@ def easymocap_motion(
     root_rotation: Float[Tensor, "frames 3"],
     root_translation: Float[Tensor, "frames 3"],
     blend_shapes: bool = True,
+    expressions: Optional[Float[Tensor, "frames expressions"]] = None,
 ) -> BodyMotion:
     """A motion in EasyMocap's (and ZJU-MoCap's) convention: v = R(Rh) LBS(poses with the root at rest) + Th.
 
     Args:
         body: Any of the family.
-        poses: 3 numbers per joint; 3 fewer mean that the root's, which must be zero, were left out.
+        poses: As `SmplBody.whole_poses` knows them; the root's, which must be zero, do not count.
         betas: Shape.
         root_rotation: Rh, axis-angle about the world's origin.
         root_translation: Th, metres.
         blend_shapes: As for `SmplBody.pose`.
+        expressions: Likewise.
 
     Raises:
         InputError: The poses are of another body.
     """
-    joints = len(body.parents)
-    if poses.shape[1] == 3 * (joints - 1):
-        poses = torch.cat([poses.new_zeros(len(poses), 3), poses], dim=1)
-    if poses.shape[1] != 3 * joints:
-        raise InputError(
-            f"The poses have {poses.shape[1]} numbers, but a body with {joints} joints needs {3 * joints}: they are of "
-            "another family."
-        )
-    still = poses.reshape(len(poses), joints, 3).clone()
+    still = body.whole_poses(poses).clone()
     still[:, 0] = 0
-    vertices = body.pose(still, betas, blend_shapes) @ rotation_matrix(root_rotation).transpose(1, 2)
+    vertices = body.pose(still, betas, blend_shapes, expressions) @ rotation_matrix(root_rotation).transpose(1, 2)
     rest = body.pose(torch.zeros_like(still[:1]), betas, blend_shapes)[0]
     return BodyMotion(vertices + root_translation[:, None], body.faces, root_rotation, root_translation, rest)
 
@@ -187,8 +260,9 @@ class _Careful(pickle.Unpickler):
 def _load(path: Path) -> Dict[str, Any]:
     try:
         if path.suffix == ".npz":
+            # Others may be Python objects, as SMPL-X's names of joints are, and nobody asks for them.
             with np.load(path, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
+                return {key: archive[key] for key in (*KEYS, *HAND_KEYS) if key in archive.files}
         with path.open("rb") as file:
             found = _Careful(file, encoding="latin1").load()
     except FileNotFoundError as error:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.zju_layout import read_plain
 
-KEYS = ("poses", "Rh", "Th", "shapes")
+KEYS, EXPRESSION = ("poses", "Rh", "Th", "shapes"), "expression"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class SmplParams:
     """The mean over the frames: one person has one shape."""
     root_rotation: Float[Tensor, "frames 3"]
     root_translation: Float[Tensor, "frames 3"]
+    numbers: List[int]
+    """Of the files."""
+    expressions: Optional[Float[Tensor, "frames expressions"]] = None
+    """Of SMPL-X's face, where all files have one."""
 
 
 def read_params(folder: Path) -> SmplParams:
@@ -36,20 +40,25 @@ def read_params(folder: Path) -> SmplParams:
     files = [path for path in folder.glob("*") if path.suffix in (".npy", ".json") and path.stem.isdigit()]
     if not files:
         raise InputError(f"{folder} holds no parameters: 0.npy, 1.npy, ... or 000000.json, 000001.json, ...")
-    frames = [_read(path) for path in sorted(files, key=lambda path: int(path.stem))]
+    files = sorted(files, key=lambda path: int(path.stem))
+    frames = [_read(path) for path in files]
     arrays = {}
-    for key in KEYS:
+    wanted = [*KEYS, *([EXPRESSION] if all(EXPRESSION in frame for frame in frames) else [])]
+    for key in wanted:
         rows = [frame[key] for frame in frames]
         if len({row.shape for row in rows}) > 1:
             raise InputError(f"The frames in {folder} differ in how many numbers their {key} has.")
         arrays[key] = torch.from_numpy(np.stack(rows)).float()
-    return SmplParams(arrays["poses"], arrays["shapes"].mean(0), arrays["Rh"], arrays["Th"])
+    numbers = [int(path.stem) for path in files]
+    betas = arrays["shapes"].mean(0)
+    return SmplParams(arrays["poses"], betas, arrays["Rh"], arrays["Th"], numbers, arrays.get(EXPRESSION))
 
 
 def _read(path: Path) -> Dict[str, np.ndarray]:
     content: Any = read_plain(path) if path.suffix == ".npy" else _read_json(path)
     try:
-        values = {key: np.asarray(content[key], dtype=np.float64).ravel() for key in KEYS}
+        known = [*KEYS, *([EXPRESSION] if EXPRESSION in content else [])]
+        values = {key: np.asarray(content[key], dtype=np.float64).ravel() for key in known}
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"{path} must hold {', '.join(KEYS)} ({error!r}).") from error
     for key in ("Rh", "Th"):

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.body_motion import BodyMotion, read_body
+from nerfstudio_ext.human.body_motion import BodyMotion, read_body, read_frame_ids
 from nerfstudio_ext.human.capture import CaptureCamera
 
 FitName = Literal["auto", "new", "first"]
@@ -38,27 +38,34 @@ _ARRAYS = {
 
 @dataclass(frozen=True)
 class ZjuLayout:
-    """What `annots.npy` says; lists over frames and cameras in its order."""
+    """What `annots.npy` says, or `transforms.json` in the neutral layout; lists over frames and cameras in its
+    order."""
 
     folder: Path
     cameras: List[CaptureCamera]
     pictures: List[List[str]]
-    """Paths below the folder."""
+    """Paths, from the folder on."""
     numbers: List[int]
     """Of the body files of each frame."""
     keypoints: Optional[Float[np.ndarray, "frames cameras points 3"]]
     """Pixel and confidence of 2-D key points, where the file has them."""
+    mask_names: Optional[List[List[str]]] = None
+    """Paths, from the folder on, where the file names them; none: they lie in a folder of masks, if anywhere."""
+    body: Optional[Path] = None
+    """A `body.npz` that comes with the capture."""
 
     def has_masks(self) -> bool:
-        """Whether there is a folder of masks."""
-        return any((self.folder / name).is_dir() for name in MASK_FOLDERS)
+        """Whether masks are named, or there is a folder of them."""
+        return self.mask_names is not None or any((self.folder / name).is_dir() for name in MASK_FOLDERS)
 
     def masks(self) -> List[List[Path]]:
         """The mask of every picture.
 
         Raises:
-            InputError: There is no folder of masks.
+            InputError: None are named, and there is no folder of masks.
         """
+        if self.mask_names is not None:
+            return [[self.folder / path for path in row] for row in self.mask_names]
         for name in MASK_FOLDERS:
             if (self.folder / name).is_dir():
                 root = self.folder / name
@@ -220,17 +227,30 @@ def read_zju_body(layout: ZjuLayout, fit: FitName, frames: Sequence[int]) -> Bod
 
 
 def capture_body(layout: ZjuLayout, body: Optional[Path], fit: FitName, frames: Sequence[int]) -> BodyMotion:
-    """The checked body of some frames, from the folder's fits or from a `body.npz`.
+    """The checked body of some frames, from the folder's fits or from a `body.npz`: this one, or the capture's own.
+
+    Where a `body.npz` has ``frame_ids``, they say which frame of the capture each of its frames is; otherwise it has
+    those of the capture, in their order.
 
     Raises:
         InputError: There is none, or it cannot be the body of these frames.
     """
-    if body is None:
+    path = layout.body if body is None else body
+    if path is None:
         return read_zju_body(layout, fit, frames).check(f"The body in {layout.folder}")
-    motion = read_body(body)
+    motion, ids = read_body(path), read_frame_ids(path)
+    if ids is not None:
+        rows = {number: row for row, number in enumerate(ids)}
+        lacking = [layout.numbers[frame] for frame in frames if layout.numbers[frame] not in rows]
+        if len(ids) != len(motion.vertices):
+            raise InputError(f"{path}: frame_ids has {len(ids)} numbers for a body in {len(motion.vertices)} frames.")
+        if lacking:
+            raise InputError(f"{path} has no body for frame {lacking[0]} of {layout.folder}: fit every frame that is "
+                             "used, or choose others with --begin and --frames.")  # fmt: skip
+        return motion.at([rows[layout.numbers[frame]] for frame in frames])
     if len(motion.vertices) != len(layout.pictures):
         raise InputError(
-            f"{body} has {len(motion.vertices)} frames, but {layout.folder / 'annots.npy'} {len(layout.pictures)}: "
-            "fit the body to the frames of this capture."
+            f"{path} has {len(motion.vertices)} frames, but {layout.folder} {len(layout.pictures)}: fit the body to "
+            "the frames of this capture."
         )
     return motion.at(frames)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
-from nerfstudio_ext.engine.metrics import Lpips, ms_ssim, psnr, ssim
+from nerfstudio_ext.engine.metrics import Lpips, ms_ssim, psnr, ssim, ssim_zju
 
 
 @dataclass
@@ -117,6 +117,25 @@ class RayModel(ExtModel):
         """Pixels of the object in truth, and those that are opaque in the render as well."""
         mask = batch["fg_mask"].to(self.device)[..., 0] > 0.5
         return mask, mask & (outputs["accumulation"][..., 0] > 0.5)
+
+    def rectangle_scores(self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Dict[str, float]:
+        """Scores of the rectangle around ``batch["box_mask"]``, which papers on ZJU-MoCap cut out; none where no ray
+        meets the box.
+
+        ``psnr_box`` counts all of its pixels; ``ssim_zju`` is the similarity of these papers' tables, higher than
+        ``ssim_box``.
+        """
+        where = batch["box_mask"][..., 0].cpu()
+        if not bool(where.any()):
+            return {}
+        rows, columns = (torch.nonzero(where.any(1 - axis))[:, 0] for axis in (0, 1))
+        window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+        pair = [x[window].permute(2, 0, 1)[None].cpu() for x in (outputs["rgb"], self._colours(batch))]
+        return {
+            "psnr_box": float(psnr(*pair)),
+            "ssim_box": float(ssim(*pair)),
+            "ssim_zju": float(ssim_zju(*pair)),
+        }
 
     def _colours(self, batch: Dict[str, Tensor]) -> Float[Tensor, "*rays 3"]:
         return batch["image"].to(self.device)[..., :3]

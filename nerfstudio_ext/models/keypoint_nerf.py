@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.engine.metrics import psnr, ssim
 from nerfstudio_ext.engine.perceptual import VggDistance, vgg_weights_path
 from nerfstudio_ext.engine.person_controls import PersonControls, SourcePicture
 from nerfstudio_ext.fields.keypoint_nerf_field import EncodedViews, KeypointNeRFField, KeypointNeRFFieldConfig
@@ -275,18 +274,10 @@ class KeypointNeRFModel(RayModel):
     def get_image_metrics_and_images(
         self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
     ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
-        """The scores of every ray model, and those of the rectangle around the person's box (`*_box`).
-
-        ``ssim_zju`` takes differences of 2 for possible, as the tables of papers on ZJU-MoCap do; it is higher.
-        """
+        """The scores of every ray model, and those of the rectangle around the person's box."""
         metrics, images = super().get_image_metrics_and_images(outputs, batch)
         if "box_mask" in batch:
-            rows, columns = (torch.nonzero(batch["box_mask"][..., 0].any(1 - axis))[:, 0] for axis in (0, 1))
-            window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-            pair = [x[window].permute(2, 0, 1)[None].cpu() for x in (outputs["rgb"], self._colours(batch))]
-            metrics["psnr_box"] = float(psnr(*pair))
-            metrics["ssim_box"] = float(ssim(*pair))
-            metrics["ssim_zju"] = float(ssim(*(x / 2 for x in pair)))
+            metrics.update(self.rectangle_scores(outputs, batch))
         images["sources"] = torch.cat([outputs["sources"], outputs["accumulation"].expand(-1, -1, 3)], dim=1)
         return metrics, images
 

@@ -4,12 +4,11 @@
 Implemented: codes on the vertices of any body of fixed topology, diffused by a sparse convolution tower; a latent code
 per frame; boxes per frame. Deviations: codes of vertices in one voxel are averaged, levels are read at their exact
 place, only samples near the body are decoded (in training and evaluation alike), the last interval of a ray is finite.
-Not here: the released weights, an optimised body pose.
+Released weights come in through `fields/official_weights.py`.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Dict, List, Literal, Optional, Sequence, Tuple, Type
+from typing import Dict, List, Literal, Optional, Sequence, Tuple, Type, Union
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +23,12 @@ from torch.nn import Parameter
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.frame_controls import FrameControls
-from nerfstudio_ext.engine.pose_controls import MOTION_FILE, PoseControls
+from nerfstudio_ext.engine.pose_controls import PoseControls
 from nerfstudio_ext.fields.neural_body_field import NeuralBodyField, NeuralBodyFieldConfig
-from nerfstudio_ext.human.body_grid import BodyFrames, box_span
-from nerfstudio_ext.human.body_motion import BodyMotion, read_body
+from nerfstudio_ext.human.body_grid import BodyFrame, BodyFrames, box_span
+from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.pose_refinement import PoseRefinement
+from nerfstudio_ext.human.pose_sources import chosen_motion
 from nerfstudio_ext.human.splat import lay_over
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import render_weights
@@ -51,8 +52,8 @@ class NeuralBodyModelConfig(ExtModelConfig):
     """Architecture."""
     voxel_size: float = 0.005
     """Finest voxels of the tower, metres."""
-    box_padding: float = 0.05
-    """Room around the vertices on every side, metres."""
+    box_padding: Union[float, Tuple[float, float, float]] = 0.05
+    """Room around the vertices on every side, or along x, y and z, metres."""
     reach: int = 3
     """Samples further than this many voxels of half the resolution from the body are empty and never decoded."""
     num_samples: int = 64
@@ -61,6 +62,11 @@ class NeuralBodyModelConfig(ExtModelConfig):
     """Weight of the mean squared colour error."""
     mask_loss_mult: float = 0.0
     """Weight of the cross entropy between accumulation and mask (not in the paper; dark clothes on black need it)."""
+    random_background: bool = False
+    """Lay render and picture over one random colour per training ray, so that dark clothes differ from nothing (not in
+    the paper; needs good masks)."""
+    refine_poses: bool = False
+    """Learn a small rigid motion of the body per training frame (not in the paper), for fits that are a little off."""
     novel_pose_latent: Literal["last", "mean", "nearest", "zero"] = "last"
     """Latent code of frames that were not trained on: of the last one (the paper's), the mean, of the nearest, or 0."""
     cached_frames: int = 400
@@ -84,6 +90,7 @@ class NeuralBodyModel(RayModel):
         self._volumes: Optional[Dict[int, List[Tensor]]] = None
         trained = self.kwargs["metadata"].get("trained_frames", range(len(motion.vertices)))
         self.field = config.field.setup(num_vertices=motion.vertices.shape[1], num_frames=len(trained))
+        self.refinement = PoseRefinement(len(trained)) if config.refine_poses else None
         self.set_motion(motion, trained)
         self.field.wake(motion.vertices[trained[0]], self._frames[trained[0]])
         self._captured, self._trained, self._in_training = motion, list(trained), False
@@ -107,7 +114,8 @@ class NeuralBodyModel(RayModel):
         return [TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], ended)]
 
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
-        return {"field": list(self.field.parameters())}
+        groups = {"field": list(self.field.parameters())}
+        return groups if self.refinement is None else {**groups, "poses": list(self.refinement.parameters())}
 
     def to(self, *args, **kwargs) -> "NeuralBodyModel":
         super().to(*args, **kwargs)
@@ -150,17 +158,14 @@ class NeuralBodyModel(RayModel):
         """
         if self._in_training:
             raise InputError("The training needs the captured poses: choose others when it has ended.")
-        if source == MOTION_FILE:
-            if not path.strip():
-                raise InputError("Name the motion file.")
-            file = Path(path.strip()).expanduser()
-            self.set_motion(read_body(file))
-            return f"{self.num_frames} frames of {file.name}"
-        if source == "rest":
-            self.set_motion(self._captured.resting())
-            return "at rest"
-        self.set_motion(self._captured, self._trained)
-        return f"{self.num_frames} captured frames"
+        motion, words = chosen_motion(source, path, self._captured)
+        self.set_motion(motion, self._trained if motion is self._captured else ())
+        return words
+
+    def _frame(self, number: int) -> BodyFrame:
+        """A frame, with what was learned about where its body is."""
+        frame, row = self._frames[number], self._latent_rows.get(number)
+        return frame if self.refinement is None or row is None else self.refinement(frame, row)
 
     def latent_of(self, number: int) -> Float[Tensor, "latent"]:
         """Latent code of a frame."""
@@ -181,7 +186,8 @@ class NeuralBodyModel(RayModel):
         """One picture, and ``body``: the vertices of its frame over it."""
         outputs = super().get_outputs_for_camera(camera, obb_box)
         number = 0 if camera.times is None else int(self._numbers(camera.times.flatten()[:1]))
-        outputs["body"] = lay_over(outputs["rgb"], self.motion.vertices[number], camera)
+        vertices = self._frames[number].carried(self.motion.vertices[number].to(self.device), self._frame(number))
+        outputs["body"] = lay_over(outputs["rgb"], vertices, camera)
         return outputs
 
     @torch.no_grad()
@@ -212,7 +218,7 @@ class NeuralBodyModel(RayModel):
         return (times.clamp(0, 1) * (self.num_frames - 1)).round().long()
 
     def _outputs_of_frame(self, origins: Tensor, directions: Tensor, number: int) -> Dict[str, Tensor]:
-        frame, count = self._frames[number], self.config.num_samples
+        frame, count = self._frame(number), self.config.num_samples
         near, far = box_span(origins, directions, frame.box)
         meets = torch.nonzero(far > near)[:, 0]
         start, views = near[meets, None], directions[meets]
@@ -251,7 +257,7 @@ class NeuralBodyModel(RayModel):
     @torch.no_grad()
     def density(self, points: Float[Tensor, "n 3"], number: int = 0) -> Float[Tensor, "n"]:
         """Volume density per metre at world points of a frame, for meshes."""
-        frame = self._frames[number]
+        frame = self._frame(number)
         inside = frame.is_near(points)
         hidden = self.field.hidden(points[inside], frame, self._volumes_of(number))
         return points.new_zeros(len(points)).masked_scatter(inside, self.field.density(hidden))
@@ -262,7 +268,12 @@ class NeuralBodyModel(RayModel):
         batch: Dict[str, Tensor],
         metrics_dict: Optional[Dict[str, Tensor]] = None,
     ) -> Dict[str, Tensor]:
-        losses = {"rgb_loss": self.config.rgb_loss_mult * F.mse_loss(outputs["rgb"], self._colours(batch))}
+        found, wanted = outputs["rgb"], self._colours(batch)
+        if self.config.random_background and self.training and "fg_mask" in batch:
+            behind = torch.rand_like(found)
+            found = found + (1 - outputs["accumulation"]) * behind
+            wanted = wanted + (1 - batch["fg_mask"].to(self.device)) * behind
+        losses = {"rgb_loss": self.config.rgb_loss_mult * F.mse_loss(found, wanted)}
         if self.config.mask_loss_mult > 0 and "fg_mask" in batch:
             losses["mask_loss"] = self.config.mask_loss_mult * self.mask_entropy(outputs, batch)
         return losses
@@ -270,8 +281,8 @@ class NeuralBodyModel(RayModel):
     def get_image_metrics_and_images(
         self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
     ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
-        """The scores of every ray model, depth in metres, and ``psnr_box`` over the pixels whose ray meets the body's
-        box.
+        """The scores of every ray model, depth in metres, ``psnr_box`` over the pixels whose ray meets the body's box,
+        and ``ssim_box`` and ``ssim_zju`` of the rectangle around them.
 
         Scores of poses that were not trained on are called ``novel_pose_...``. The picture ``geometry`` shows
         accumulation and depth.
@@ -280,7 +291,8 @@ class NeuralBodyModel(RayModel):
         if "box_mask" in batch and bool(batch["box_mask"].any()):
             box = batch["box_mask"].to(self.device)[..., 0]
             error = (outputs["rgb"] - self._colours(batch))[box].square().mean()
-            metrics["psnr_box"] = float(-10 * torch.log10(error + 1e-9))
+            metrics.update(self.rectangle_scores(outputs, batch))
+            metrics["psnr_box"] = float(-10 * torch.log10(error + 1e-9))  # of the rays alone, as the paper has it
         depth = outputs["depth"] / outputs["depth"].max().clamp(min=1e-3)
         maps = [x.expand(-1, -1, 3) for x in (outputs["accumulation"], depth)]
         images["geometry"] = torch.cat(maps, dim=1)

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.packages import MissingPackageError
 from nerfstudio_ext.fields.stored_field import Description, describe, read_description
 from nerfstudio_ext.models.boosting_nerv import SMOOTH_BASE, BoostingNeRVModel
 from nerfstudio_ext.video.bitstream.coder import decode, encode, fit
@@ -45,9 +46,9 @@ class StoredVideo:
             packed = unpack(data)
             description = read_description(packed.header, packed.num_bytes)
             self._table, self._decoder_codes, self._embedding_codes = read_numbers(packed, description)
+        except MissingPackageError:
+            raise
         except InputError as error:
-            if "pip install" in str(error):
-                raise
             raise InputError(f"{name} is no readable .bnrv video: {error}.") from None
         self.clip: ClipInfo = description.clip
         self.header = {**packed.header, "method": description.method}

@@ -19,6 +19,7 @@ from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.capture import HumanView
 from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.procedural.casting import MeshCaster
+from nerfstudio_ext.procedural.loose_clothes import skirt
 from nerfstudio_ext.procedural.rigs import rig_poses
 
 VERSION = 2
@@ -40,6 +41,8 @@ class HumanSceneOptions:
     """Degrees that the person turns from the first frame to the last."""
     gain: float = 0.0
     """Every frame's colours are multiplied by a number of its own within 1 +- gain, as exposure wanders."""
+    loose: bool = False
+    """The person wears a skirt that does not follow the skeleton; the body's vertices stay the body's."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,9 @@ def human_scene(options: HumanSceneOptions) -> HumanScene:
     if not 0 <= options.gain < 1:
         raise InputError(f"The gain of a drawn person is at least 0 and below 1, not {options.gain:g}.")
     # Exposure comes after the drawing, which is kept without it.
-    drawn = {name: value for name, value in asdict(options).items() if name != "gain"}
+    drawn = {name: value for name, value in asdict(options).items() if name not in ("gain", "loose")}
+    if options.loose:
+        drawn["loose"] = True  # scenes without keep the place that they have always had
     key = hashlib.sha256(json.dumps([VERSION, PHENOTYPE, drawn]).encode()).hexdigest()[:16]
     path = cache_dir() / "human" / f"{key}.npz"
     if not path.is_file():
@@ -141,7 +146,13 @@ def _draw(options: HumanSceneOptions, body: BodyModel) -> HumanScene:
     colours, light = paint(body.rest_vertices), np.asarray(LIGHT)
     poses = rig_poses("ring", options.cameras, RADIUS)
     focal = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
-    casters = [MeshCaster(vertices, body.faces, colours, light) for vertices in motion.vertices]
+    shown, faces = motion.vertices, body.faces
+    if options.loose:
+        cloth = skirt(motion)
+        shown = torch.cat([shown, cloth.vertices], dim=1)
+        faces = torch.cat([faces, cloth.faces + len(colours)])
+        colours = torch.cat([colours, cloth.colours])
+    casters = [MeshCaster(vertices, faces, colours, light) for vertices in shown]
     views = [[caster.view(pose, focal, options.size) for pose in poses] for caster in casters]
     rgb, mask, depth = (
         torch.stack([torch.stack([getattr(view, name) for view in row]) for row in views])

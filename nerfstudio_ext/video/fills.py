@@ -1,7 +1,7 @@
 """Fills that need no network: what inpainting and interpolation are held against."""
 
 import warnings
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -67,15 +67,25 @@ class TemporalMedian:
         return filled if known.all() else telea(filled, known)
 
 
-def inpainted(frames: Frames, masks: Masks) -> Dict[str, List[UInt8[np.ndarray, "height width 3"]]]:
-    """Every frame of a clip with its holes filled, by name of the fill; none looks into the holes."""
+def inpainted(
+    frames: Frames, masks: Masks, watch: Callable[[Frames, str], Iterable] = lambda frames, name: frames
+) -> Dict[str, List[UInt8[np.ndarray, "height width 3"]]]:
+    """Every frame of a clip with its holes filled, by name of the fill; none looks into the holes.
+
+    Args:
+        frames: The clip.
+        masks: Where its holes are.
+        watch: Hands on the frames that the named fill takes, and may show how far it is.
+    """
     keeps = keep_of(masks, len(frames))
     median = TemporalMedian(frames, keeps)
     fills: Dict[str, Callable] = {"Telea": telea}
     # Where holes never move there is nothing that a median could look at.
     if (median.seen & ~np.all(np.stack(keeps), axis=0)).any():
         fills["temporal median"] = median
-    return {name: [fill(frame, keep) for frame, keep in zip(frames, keeps)] for name, fill in fills.items()}
+    return {
+        name: [fill(frame, keep) for frame, keep in zip(watch(frames, name), keeps)] for name, fill in fills.items()
+    }
 
 
 def interpolated(frames: Frames) -> Dict[str, List[UInt8[np.ndarray, "height width 3"]]]:

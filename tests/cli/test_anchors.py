@@ -24,6 +24,19 @@ def run_with(folder, method="hnerv-boost-tiny", **options):
     return train(config)
 
 
+@pytest.fixture
+def bars(monkeypatch):
+    """Names of the progress bars that were shown."""
+    shown = []
+
+    def track(items, name, **options):
+        shown.append(name)
+        return items
+
+    monkeypatch.setattr("rich.progress.track", track)
+    return shown
+
+
 def table(printed):
     """Rows of the printed table: name -> numbers."""
     rows = [line for line in printed.splitlines() if line[24:].strip() and line[24:].split()[0][0].isdigit()]
@@ -31,7 +44,7 @@ def table(printed):
 
 
 @pytest.mark.parametrize("moving", [False, True])
-def test_holes(tmp_path, capsys, moving):
+def test_holes(tmp_path, capsys, bars, moving):
     mask = "disperse"
     if moving:
         mask = str(tmp_path / "masks")
@@ -46,6 +59,7 @@ def test_holes(tmp_path, capsys, moving):
     printed = capsys.readouterr().out
     rows = table(printed)
     assert set(rows) == {"hnerv-boost-tiny", "Telea", *(["temporal median"] if moving else [])}
+    assert bars == [*list(rows)[1:], "Decoding", "Scoring"]
     assert ("holes never move" in printed) != moving
     assert rows["Telea"][2] == 90 and rows["Telea"][1] < 60
     assert Image.open(run.folder / "renders" / "anchors.png").width > (4 + moving) * WIDTH

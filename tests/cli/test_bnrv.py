@@ -61,6 +61,21 @@ def test_decode_to_a_video_with_sound(clip, tmp_path):
         assert container.duration / 1e6 < 0.5
 
 
+def test_what_is_read_is_never_written_over(clip, tmp_path):
+    source = with_sound(tmp_path / "source.mp4", seconds=1)
+    (tmp_path / "link.mp4").symlink_to(source)
+    (tmp_path / "coded.mp4").write_bytes(clip.read_bytes())
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for video, output, sound in (
+        (clip, source, source),
+        (clip, tmp_path / "link.mp4", source),
+        (tmp_path / "coded.mp4", tmp_path / "coded.mp4", None),
+    ):
+        with pytest.raises(InputError, match="would be lost"):
+            Decode(video, output, keep_audio=sound).main()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
 @pytest.mark.parametrize("method, pictures", [("hnerv-boost-interp-tiny", 2 * FRAMES - 1), ("nerv-boost-tiny", FRAMES)])
 def test_decode_at_twice_the_rate(method, pictures, tmp_path):
     Encode(train(tiny_config(method, tmp_path)).folder, tmp_path / "clip.bnrv", bits=8).main()
@@ -79,6 +94,8 @@ def test_decode_at_twice_the_rate(method, pictures, tmp_path):
         (lambda run, clip, folder: Decode(clip, folder / "a.wmv"), "must end in"),
         (lambda run, clip, folder: Decode(clip, folder / "a", keep_audio=clip), "--keep-audio"),
         (lambda run, clip, folder: Decode(clip, folder / "a.mp4", fps=0.0), "--fps"),
+        (lambda run, clip, folder: Decode(clip, folder / "a", fps=float("inf")), "--fps"),
+        (lambda run, clip, folder: Decode(clip, folder.parent), "is not empty"),
         (lambda run, clip, folder: Decode(run / "config.yml", folder / "a"), "no readable .bnrv video"),
         (lambda run, clip, folder: Info(folder / "none.bnrv"), "cannot be read"),
     ],

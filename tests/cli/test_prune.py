@@ -28,8 +28,18 @@ def test_gives_a_run_that_opens_and_goes_on(tmp_path, capsys):
     weights = [w for w in pipeline.model.field.decoder_parameters().values() if w.dim() > 1]
     gone = sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
     assert gone == pytest.approx(0.75, abs=0.01)
-    Prune(folder, vis="tensorboard").main()
+    Prune(folder, keep=0.25, vis="tensorboard").main()
     assert "This run is complete" in capsys.readouterr().out
+
+    Prune(folder, keep=0.1, epochs=1, timestamp="again", vis="tensorboard").main()
+    again = open_run(run.with_name("again"))
+    assert again[0].pipeline.model.pruning.start_run == folder
+    smaller = [w for w in again[1].model.field.decoder_parameters().values() if w.dim() > 1]
+    assert sum(int((w == 0).sum()) for w in smaller) / sum(w.numel() for w in smaller) == pytest.approx(0.9, abs=0.01)
+    assert all(bool((after[before == 0] == 0).all()) for before, after in zip(weights, smaller))
+    for flags, told in (({"keep": 0.5}, "do not come back"), ({"lr": 1.0}, "--lr 0.004, and that stays")):
+        with pytest.raises(InputError, match=told):
+            Prune(folder, vis="tensorboard", **flags).main()
 
 
 def test_numbers_out_of_range(tmp_path):

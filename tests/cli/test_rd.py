@@ -2,14 +2,20 @@
 that are trained, also after a stop."""
 
 import csv
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import rich.progress
+from PIL import Image
 
 from nerfstudio_ext.cli.rd import RateDistortion
 from nerfstudio_ext.cli.series import Series, train_all
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.packages import MissingPackageError
+from nerfstudio_ext.export import anchors
+from nerfstudio_ext.models.stored_video import read_video
 from tests.fuzz.test_corpus import SEEDS
 
 pytestmark = pytest.mark.extra("constriction")
@@ -27,6 +33,44 @@ def test_table_and_picture(tiny_clip, tmp_path, capsys):
 def test_files_of_another_clip_are_refused(tiny_clip, tmp_path):
     with pytest.raises(InputError, match="3 frames of 14x9"):
         RateDistortion(tiny_clip, files=(SEEDS[0],), output=tmp_path).main()
+
+
+def test_files_are_scored_with_a_bar(tmp_path, monkeypatch, capsys):
+    bars = []
+    monkeypatch.setattr(rich.progress, "track", lambda items, name, *_, **__: bars.append(name) or items)
+    # Frames this small are none for x265.
+    monkeypatch.setattr(anchors, "classical_point", lambda *_: anchors.RatePoint("x264", 1.0, 30.0))
+    (tmp_path / "clip").mkdir()
+    for k, frame in enumerate(read_video(SEEDS[0])):
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{k}.png")
+    RateDistortion(tmp_path / "clip", files=(SEEDS[0],), presets=("ultrafast",), output=tmp_path / "rd").main()
+    assert bars == [f"Scoring {SEEDS[0].name}", "Anchors"]
+    assert " 90.00 dB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [{"sizes": (40000, 50000, 60000, 70000)}, {"files": (SEEDS[0],) * 4}])
+@pytest.mark.parametrize("package", ["bjontegaard", "constriction", "matplotlib"])
+def test_packages_are_looked_for_first(tiny_clip, tmp_path, monkeypatch, given, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=rf"package {package}: pip install .*\[video\]"):
+        RateDistortion(tiny_clip, output=tmp_path / "rd", **given).main()
+    assert not (tmp_path / "rd").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        ({"files": (Path("none.bnrv"),)}, "none.bnrv cannot be read"),
+        ({"presets": ("hasty",)}, "hasty"),
+        ({"bits": 20.0}, "--bits"),
+        ({"epochs": 0}, "--epochs"),
+        ({"compress_epochs": 0}, "--compress-epochs"),
+    ],
+)
+def test_nothing_is_trained_for_what_fails_later(tiny_clip, tmp_path, flags, told):
+    with pytest.raises(InputError, match=told):
+        RateDistortion(tiny_clip, sizes=(40000,), method="hnerv-tiny", output=tmp_path / "rd", **flags).main()
+    assert not (tmp_path / "rd").exists()
 
 
 SERIES = Series(Path("clip.mp4"), "hnerv-tiny", ("--last-frame", "5"), 3, 2, 4.0, Path("rd"))
@@ -72,6 +116,14 @@ def test_a_stopped_series_goes_on(series, stopped_in):
     assert series.train(50000, done).is_file() and done.asked == []
 
 
+def test_what_a_compression_left_before_its_first_save_is_removed(series):
+    left = series.folder / "50000" / "clip" / "hnerv-tiny" / "second" / "config.yml"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    series.train(50000, Recorder(series.folder / "50000"))
+    assert left.parent.is_dir() and not left.exists()
+
+
 def test_a_series_of_other_settings_is_refused(series):
     series.train(50000, Recorder(series.folder / "50000"))
     with pytest.raises(InputError, match="other settings"):
@@ -103,3 +155,14 @@ def test_files_of_tasks_come_in_the_order_of_the_sizes(series, ray_here):
         series.file(size).parent.mkdir(parents=True)
         series.file(size).touch()
     assert train_all(series, (200, 100, 300), on_ray=True) == [series.file(size) for size in (200, 100, 300)]
+
+
+@pytest.mark.slow
+@pytest.mark.extra("ray")
+def test_a_task_trains_and_a_failure_is_told(series, ray_here):
+    short = replace(series, clip=("--last-frame", "1", "--max-side", "32"), epochs=1, compress_epochs=1)
+    (file,) = train_all(short, (20000,), on_ray=True)
+    assert len(read_video(file)) == 2
+    assert (file.parent / "log.txt").read_text().count("$ ns-") == 3
+    with pytest.raises(InputError, match=r"failed on Ray \(.* was made with other settings.*; the others are kept"):
+        train_all(replace(short, epochs=2), (20000,), on_ray=True)

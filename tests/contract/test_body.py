@@ -14,6 +14,8 @@ from nerfstudio.scripts import render
 
 from nerfstudio_ext.cli.export import ExportMesh
 from nerfstudio_ext.engine.checkpoints import relocate_run
+from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.runs import open_run
 from tests.contract.registered import HUMAN_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, TRAIN_VIEWS, Run
 from tests.contract.test_commands import pictures
@@ -88,6 +90,16 @@ def test_mesh_stands_where_the_body_does(solid: Path, tmp_path: Path) -> None:
     mesh = trimesh.load(tmp_path / "mesh.ply")
     low, high = mesh.bounds
     assert 1.5 < high[2] - low[2] < 2.3, "a person in metres, and a few voxels around"
+    # The last frame, searched about its own body.
+    model = open_run(solid)[1].model
+    ExportMesh(solid, tmp_path / "last.ply", resolution=48, frame=1).main()
+    wanted = model.motion.vertices[1].double().numpy()
+    for found, body in zip(trimesh.load(tmp_path / "last.ply").bounds, (wanted.min(0), wanted.max(0))):
+        assert np.abs(found - body).max() < 0.4, "as far as samples are decoded at all"
+    first = trimesh.load(tmp_path / "mesh.ply").bounds
+    assert np.abs(trimesh.load(tmp_path / "last.ply").bounds - first).max() > 0.02, "the person has moved"
+    with pytest.raises(InputError, match="--frame 2 is none of the 2 frames"):
+        ExportMesh(solid, tmp_path / "none.ply", resolution=16, frame=2).main()
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -12,16 +12,21 @@ import trimesh
 from nerfstudio.scripts.eval import ComputePSNR
 from PIL import Image
 
+from dataparsers.multiview_human import MultiviewHumanDataParserConfig
 from dataparsers.zju_mocap import ZjuMocapDataParserConfig
 from nerfstudio_ext.cli.human import Check, Fit, Make, Meshes, Orbit, Repose, Walk
+from nerfstudio_ext.cli.human_convert import Convert
+from nerfstudio_ext.cli.human_official import PADDING, Official
 from nerfstudio_ext.engine.checkpoints import relocate_run
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.runs import open_run
 from nerfstudio_ext.human.body_model import anny_keypoints
 from nerfstudio_ext.human.body_motion import read_body, write_body
 from nerfstudio_ext.human.keypoints import SKELETONS
 from nerfstudio_ext.human.zju_layout import read_layout
 from tests.contract.runs import SIDE, Run, tiny_config, train
 from tests.contract.test_reload import change_checkpoint
+from tests.fields.test_official_weights import official_net, write
 
 pytestmark = [pytest.mark.extra("anny"), pytest.mark.extra("embreex"), pytest.mark.slow]
 
@@ -63,6 +68,15 @@ def test_a_written_capture_trains_like_the_drawn_one(run: Run, tmp_path: Path) -
     np.testing.assert_allclose(run.losses, direct.losses, atol=1e-3)
 
 
+def test_the_neutral_layout_trains_like_the_one_that_it_was_made_of(run: Run, folder: Path, tmp_path: Path) -> None:
+    Convert(folder, tmp_path / "neutral").main()
+    config = tiny_config("neural-body-tiny", tmp_path)
+    config.pipeline.datamanager.dataparser = MultiviewHumanDataParserConfig(data=tmp_path / "neutral")
+    neutral = train(config)
+    np.testing.assert_allclose(neutral.losses, run.losses, atol=1e-4)
+    assert neutral.open().model.num_frames == 2
+
+
 def test_scores_say_what_they_count(run: Run, tmp_path: Path) -> None:
     pipeline = run.open()
     scores = pipeline.get_average_eval_image_metrics()
@@ -72,19 +86,21 @@ def test_scores_say_what_they_count(run: Run, tmp_path: Path) -> None:
 
 
 def test_held_out_poses_have_scores_of_their_own(tmp_path: Path) -> None:
-    """ns-eval's JSON of a run whose last frame was never trained on."""
+    """ns-eval's JSON of a run whose last frame was never trained on; the others' poses were refined."""
     config = tiny_config("neural-body-tiny", tmp_path)
+    config.pipeline.model.refine_poses = config.pipeline.model.random_background = True
     config.pipeline.datamanager.dataparser.frames = 3
     config.pipeline.datamanager.dataparser.novel_frames = 1
     run = train(config)
     ComputePSNR(run.config_path, tmp_path / "scores.json").main()
     scores = json.loads((tmp_path / "scores.json").read_text())["results"]
-    names = {"psnr", "psnr_box", "psnr_masked", "mask_iou", "depth_error", "ssim"}
+    names = {"psnr", "psnr_box", "psnr_masked", "mask_iou", "depth_error", "ssim", "ssim_zju"}
     assert names | {f"novel_pose_{name}" for name in names} <= set(scores)
     assert scores["novel_pose_psnr_box"] != scores["psnr_box"]
     model = run.open().model
     assert len(model.field.latents) == 2 and model.num_frames == 3
     assert torch.equal(model.latent_of(2), model.field.latents[1]), "an unseen pose takes the last code"
+    assert model.refinement.shifts.shape == (2, 3) and bool((model.refinement.shifts != 0).any())
 
 
 def test_orbit_and_new_poses_are_filmed(run: Run, folder: Path, tmp_path: Path, capsys) -> None:
@@ -140,3 +156,26 @@ def test_key_points_become_a_body(large: Path, tmp_path: Path, capsys) -> None:
         Fit(large, tmp_path / "x.npz", keypoints=tmp_path / "found.npz", keypoint_step=4).main()
     with pytest.raises(InputError, match="holds no kpts2d"):
         Fit(large, tmp_path / "x.npz").main()
+
+
+def test_a_published_checkpoint_becomes_a_run(folder: Path, tmp_path: Path) -> None:
+    """Weights in the form of the release, for the drawn body; a person sees them through the stock commands."""
+    motion = read_body(folder / "body.npz")
+    weights = write(tmp_path / "latest.pth", official_net(motion.vertices.shape[1], frames=1))
+    with pytest.raises(InputError, match="has no vertices/"):
+        Official(weights, folder, tmp_path / "run").main()
+    Official(weights, folder, tmp_path / "run", novel_frames=1, fit="new").main()
+    config, pipeline = open_run(tmp_path / "run", "test")
+    model = pipeline.model.eval()
+    assert config.pipeline.model.field.level_mapping == "official"
+    low, high = model._frames[0].box
+    around = torch.tensor(PADDING)
+    torch.testing.assert_close(torch.stack([low + around, high - around]), torch.stack([
+        motion.vertices[0].amin(0), motion.vertices[0].amax(0)]))  # fmt: skip
+    theirs = torch.load(weights)["net"]
+    assert torch.equal(model.field.codes.detach(), theirs["c.weight"]) and model.num_frames == 2
+    outputs = model.get_outputs_for_camera(pipeline.datamanager.eval_dataset.cameras[:1])
+    assert float(outputs["accumulation"].max()) > 0.5 and bool(torch.isfinite(outputs["rgb"]).all())
+    other = write(tmp_path / "other.pth", official_net(70, frames=1))
+    with pytest.raises(InputError, match="codes for 70 vertices"):
+        Official(other, folder, tmp_path / "none", fit="new").main()

@@ -2,16 +2,32 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
-from nerfstudio_ext.engine.metrics import Lpips, lpips_weights_path, ms_ssim, ms_ssim_window, psnr, ssim
+from nerfstudio_ext.engine.metrics import (
+    Lpips,
+    lpips_weights_path,
+    ms_ssim,
+    ms_ssim_window,
+    psnr,
+    psnr_8bit,
+    ssim,
+    ssim_zju,
+)
 
 
 def test_psnr_per_image():
     target = torch.zeros(2, 3, 4, 4)
     pred = torch.stack([torch.full((3, 4, 4), 0.1), torch.zeros(3, 4, 4)])
     assert psnr(pred, target).tolist() == pytest.approx([20.0, 90.0], abs=1e-4)
+
+
+def test_psnr_of_8_bits():
+    target = np.full((4, 5, 3), 100, np.uint8)
+    assert psnr_8bit(target, target) == pytest.approx(90)
+    assert psnr_8bit(target - 51, target) == psnr_8bit(target + 51, target) == pytest.approx(20 * np.log10(5), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +93,15 @@ class TestLpips:
         assert float(holder.lpips(image, 1 - image)) > 0
         assert holder.state_dict() == {} and list(holder.modules()) == [holder]
         copy.deepcopy(holder)
+
+
+@pytest.mark.parametrize("size", [(40, 33), (7, 9)])
+def test_ssim_of_papers_on_zju_is_scikit_images_with_a_range_of_two(size):
+    from skimage.metrics import structural_similarity
+
+    torch.manual_seed(0)
+    one = torch.rand(2, 3, *size)
+    other = (one + 0.2 * torch.randn_like(one)).clamp(0, 1)
+    for found, a, b in zip(ssim_zju(one, other), one.double().numpy(), other.double().numpy()):
+        assert float(found) == pytest.approx(structural_similarity(a, b, channel_axis=0, data_range=2), abs=1e-9)
+    assert ssim_zju(one[..., :3, :3], one[..., :3, :3]).tolist() == pytest.approx([1.0, 1.0])

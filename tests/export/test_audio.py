@@ -44,6 +44,13 @@ def test_sound_lasts_as_long_as_the_pictures(video, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "tone.mp4"]
 
 
+def test_sound_that_fails_leaves_the_old_video(video, tmp_path):
+    data = video.read_bytes()
+    with pytest.raises(InputError, match="has no sound"):
+        write_video([np.zeros((32, 48, 3), np.uint8)], video, 10, sound=video)
+    assert video.read_bytes() == data and [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
 def test_no_sound_and_no_file(video, tmp_path):
     data = video.read_bytes()
     with pytest.raises(InputError, match="has no sound"):

@@ -20,18 +20,37 @@ VERTICES, JOINTS, SHAPES = 40, 24, 10
 PARENTS = [4294967295, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
 
 
-def contents():
+LARGER = {"smplh": (52, 10), "smplx": (55, 20), "smplx 400": (55, 400)}
+"""Joints, and shape directions of their files."""
+
+
+def family_parents(joints):
+    """Of SMPL's 22 body joints, with chains of three for each finger at the wrists, and jaw and eyes at the head."""
+    if joints == JOINTS:
+        return PARENTS
+    face = [15] * 3 if joints == 55 else []
+    hands = [wrist if k % 3 == 0 else 22 + len(face) + 15 * side + k - 1
+             for side, wrist in enumerate((20, 21)) for k in range(15)]  # fmt: skip
+    return [*PARENTS[:22], *face, *hands]
+
+
+def contents(joints=JOINTS, shapes=SHAPES):
     """A body of the family's layout with random numbers; no licensed data."""
     random = np.random.default_rng(0)
-    weights, regressor = random.random((VERTICES, JOINTS)), random.random((JOINTS, VERTICES))
+    weights, regressor = random.random((VERTICES, joints)), random.random((joints, VERTICES))
+    hands = {} if joints == JOINTS else {
+        **{f"hands_components{side}": random.normal(size=(45, 45)) for side in "lr"},
+        **{f"hands_mean{side}": 0.3 * random.normal(size=45) for side in "lr"},
+    }  # fmt: skip
     return {
         "v_template": random.uniform(-1, 1, (VERTICES, 3)),
         "f": random.integers(0, VERTICES, (60, 3)).astype(np.uint32),
-        "shapedirs": 0.05 * random.normal(size=(VERTICES, 3, SHAPES)),
-        "posedirs": 0.02 * random.normal(size=(VERTICES, 3, 9 * (JOINTS - 1))),
+        "shapedirs": 0.05 * random.normal(size=(VERTICES, 3, shapes)),
+        "posedirs": 0.02 * random.normal(size=(VERTICES, 3, 9 * (joints - 1))),
         "J_regressor": regressor / regressor.sum(1, keepdims=True),
         "weights": weights / weights.sum(1, keepdims=True),
-        "kintree_table": np.array([PARENTS, range(JOINTS)], dtype=np.uint32),
+        "kintree_table": np.array([family_parents(joints), range(joints)], dtype=np.uint32),
+        **hands,
     }
 
 
@@ -41,9 +60,10 @@ def path(tmp_path):
     return tmp_path / "body.npz"
 
 
-def plain(pose, betas, blend_shapes=True):
+def plain(pose, betas, blend_shapes=True, c=None):
     """The published equations, joint by joint and vertex by vertex, in double precision."""
-    c = contents()
+    c = contents() if c is None else c
+    parents = c["kintree_table"][0].astype(int)
     shaped = c["v_template"] + c["shapedirs"] @ betas
     joints = c["J_regressor"] @ shaped
     turns = Rotation.from_rotvec(pose).as_matrix()
@@ -51,11 +71,11 @@ def plain(pose, betas, blend_shapes=True):
     world = []
     for joint, turn in enumerate(turns):
         local = np.eye(4)
-        local[:3, :3], local[:3, 3] = turn, joints[joint] - (joints[PARENTS[joint]] if joint else 0)
-        world.append(world[PARENTS[joint]] @ local if joint else local)
+        local[:3, :3], local[:3, 3] = turn, joints[joint] - (joints[parents[joint]] if joint else 0)
+        world.append(world[parents[joint]] @ local if joint else local)
     result = np.zeros((VERTICES, 3))
     for vertex in range(VERTICES):
-        for joint in range(JOINTS):
+        for joint in range(len(turns)):
             moved = world[joint][:3, :3] @ (posed[vertex] - joints[joint]) + world[joint][:3, 3]
             result[vertex] += c["weights"][vertex, joint] * moved
     return result
@@ -69,6 +89,98 @@ def test_poses_are_those_of_the_equations(path, blend_shapes):
     for frame in range(3):
         wanted = plain(poses[frame].double().numpy(), betas.double().numpy(), blend_shapes)
         np.testing.assert_allclose(found[frame].numpy(), wanted, atol=1e-5)
+
+
+@pytest.fixture(params=list(LARGER))
+def larger(request, tmp_path):
+    """Contents and file of a body with hands; the file holds a Python object beside, as SMPL-X's do."""
+    arrays = contents(*LARGER[request.param])
+    np.savez(tmp_path / "larger.npz", **arrays, joint2num=np.array({"jaw": 22}, dtype=object))
+    return request.param, arrays, tmp_path / "larger.npz"
+
+
+def test_hands_and_faces_are_those_of_the_equations(larger):
+    """Whole poses, and EasyMocap's few numbers of hands; SMPL-X's expressions are shapes of their own."""
+    name, arrays, path = larger
+    body, joints = read_smpl(path), LARGER[name][0]
+    torch.manual_seed(0)
+    few = 0.3 * torch.randn(2, 78 if joints == 52 else 87)
+    betas, expressions = torch.randn(10), torch.randn(2, 10)
+    face = few[:, 78:]
+    hands = [few[:, 66 + 6 * k : 72 + 6 * k] @ torch.from_numpy(arrays[f"hands_components{side}"][:6]).float()
+             + torch.from_numpy(arrays[f"hands_mean{side}"]).float() for k, side in enumerate("lr")]  # fmt: skip
+    whole = torch.cat([few[:, :66], face, *hands], dim=1).view(2, joints, 3)
+    torch.testing.assert_close(body.whole_poses(few), whole)
+    assert torch.equal(body.whole_poses(whole.flatten(1)), whole)
+    found = body.pose(body.whole_poses(few), betas, expressions=expressions)
+    shown = joints == 55
+    for frame in range(2):
+        numbers = np.zeros(arrays["shapedirs"].shape[2])
+        numbers[:10] = betas
+        if shown:
+            start = 300 if name == "smplx 400" else 10
+            numbers[start : start + 10] = expressions[frame]
+        wanted = plain(whole[frame].double().numpy(), numbers, c=arrays)
+        np.testing.assert_allclose(found[frame].numpy(), wanted, atol=3e-5)
+    assert (body.expression_directions is not None) == shown
+    zero = torch.zeros(2, 3)
+    motion = easymocap_motion(body, few, betas, zero, zero, expressions=expressions)
+    assert motion.vertices.shape == (2, VERTICES, 3)
+    with pytest.raises(InputError, match="another family"):
+        body.whole_poses(few[:, 1:])
+
+
+def test_hands_that_a_file_does_not_tell_are_asked_for(larger, tmp_path):
+    name, arrays, _ = larger
+    np.savez(tmp_path / "bare.npz", **{key: value for key, value in arrays.items() if "hands" not in key})
+    with pytest.raises(InputError, match="no hands_componentsl"):
+        read_smpl(tmp_path / "bare.npz").whole_poses(torch.zeros(1, 78 if name == "smplh" else 87))
+    np.savez(tmp_path / "odd.npz", **{**arrays, "hands_meanr": np.zeros(7)})
+    with pytest.raises(InputError, match="must have 45 columns"):
+        read_smpl(tmp_path / "odd.npz")
+
+
+@pytest.mark.extra("smplx")
+def test_hands_and_faces_are_those_of_the_package(larger, monkeypatch):
+    """The makers' own code, where somebody has installed it; it is no dependency."""
+    import smplx
+
+    name, arrays, path = larger
+    kind = name.split()[0]
+    landmarks = {"lmk_faces_idx": np.zeros(51, int), "lmk_bary_coords": np.full((51, 3), 1 / 3)}
+    kinds = {"smplh": smplx.SMPLH, "smplx": smplx.SMPLX}
+    options = {"num_betas": 10, "num_pca_comps": 6, "flat_hand_mean": False, "use_face_contour": False}
+    np.savez(path, **arrays, **landmarks)
+    # Its key points are vertices of the real bodies, which ours are too small for.
+    known = smplx.body_models.VERTEX_IDS
+    monkeypatch.setitem(known, kind, dict.fromkeys(known[kind], 0))
+    theirs = kinds[kind](str(path), ext="npz", batch_size=2, **options)
+    torch.manual_seed(0)
+    few, betas, expressions = 0.3 * torch.randn(2, 87), torch.randn(10), torch.randn(2, 10)
+    given = {"global_orient": few[:, :3], "body_pose": few[:, 3:66], "left_hand_pose": few[:, 66:72],
+             "right_hand_pose": few[:, 72:78], "betas": betas.expand(2, -1)}  # fmt: skip
+    if kind == "smplx":
+        given |= {"jaw_pose": few[:, 78:81], "leye_pose": few[:, 81:84], "reye_pose": few[:, 84:],
+                  "expression": expressions}  # fmt: skip
+    body = read_smpl(path)
+    found = body.pose(body.whole_poses(few[:, : 78 if kind == "smplh" else 87]), betas, expressions=expressions)
+    torch.testing.assert_close(found, theirs(**given).vertices.detach(), rtol=0, atol=3e-5)
+
+
+@pytest.mark.extra("smplx")
+def test_easymocaps_bodies_stand_where_the_package_puts_them(path):
+    """Rh and Th, converted, as the package's global_orient and transl."""
+    import smplx
+
+    ids = dict.fromkeys(smplx.body_models.VERTEX_IDS["smplh"], 0)
+    theirs = smplx.SMPL("", data_struct=smplx.utils.Struct(**contents()), batch_size=2, vertex_ids=ids)
+    torch.manual_seed(1)
+    body, betas = read_smpl(path), torch.randn(SHAPES)
+    poses, turn, shift = 0.3 * torch.randn(2, 3 * (JOINTS - 1)), torch.randn(2, 3), torch.randn(2, 3)
+    orient, transl = to_smplx(body, betas, turn, shift)
+    wanted = theirs(betas=betas.expand(2, -1), body_pose=poses, global_orient=orient, transl=transl).vertices
+    found = easymocap_motion(body, poses, betas, turn, shift).vertices
+    torch.testing.assert_close(found, wanted.detach(), rtol=0, atol=1e-5)
 
 
 def test_easymocap_turns_about_the_origin_and_smplx_about_the_pelvis(path):
@@ -150,6 +262,12 @@ def test_parameters_of_both_kinds_become_a_motion(path, tmp_path, capsys):
     )
     # The tenth frame comes after the ninth, not after the first.
     np.testing.assert_allclose(motions[0].root_translation[10].numpy(), frames[10]["Th"][0], atol=1e-6)
+    for k, file in enumerate(sorted((tmp_path / "older").iterdir())):
+        person = {**{key: value.tolist() for key, value in frames[k].items()}, "expression": [[0.1 * k] * 10]}
+        file.write_text(json.dumps([person]))
+    found = read_params(tmp_path / "older").expressions
+    assert found is not None and found.shape == (11, 10) and float(found[10, 0]) == pytest.approx(1)
+    assert read_params(tmp_path / "zju").expressions is None
     np.save(tmp_path / "zju" / "3.npy", np.array({"poses": 1}, dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match=r"3\.npy must hold"):
         read_params(tmp_path / "zju")

@@ -7,6 +7,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.callbacks import TrainingCallbackLocation
+from skimage.metrics import structural_similarity
 
 from method_configs.neural_body import neural_body_tiny
 from nerfstudio_ext.engine.errors import InputError
@@ -139,6 +140,54 @@ def test_what_two_frames_teach_serves_a_third():
     assert learn(build()) < 0.25 * untrained
 
 
+def test_a_body_that_was_fitted_beside_the_person_finds_back():
+    """One frame's body is 4 cm off: with the weights of the truth, its correction alone leads there."""
+    truth = build(seed=5)
+    for parameter in truth.field.density_head.parameters():
+        parameter.data *= 40  # neither nothing nor opaque, so that edges of the body show where it is
+    motion, off = capsule(), torch.tensor([[0.0, 0, 0], [0.04, 0, 0], [0.0, 0, 0]])
+    wrong = BodyMotion(
+        motion.vertices + off[:, None], motion.faces, motion.root_rotation, motion.root_translation + off
+    )
+    model = build(seed=5, motion=wrong, refine_poses=True)
+    model.load_state_dict(truth.state_dict(), strict=False)
+    assert "poses" in model.get_param_groups() and "poses" not in truth.get_param_groups()
+    optimizer = torch.optim.Adam(model.get_param_groups()["poses"], lr=4e-3)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.94)
+    bundle = rays(200, times=torch.full((200, 1), 0.5))
+    with torch.no_grad():
+        wanted = truth.eval().get_outputs(bundle)
+    errors = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        found = model.eval().get_outputs(bundle)
+        error = sum((found[key] - wanted[key]).square().mean() for key in ("rgb", "accumulation"))
+        error.backward()
+        optimizer.step()
+        schedule.step()
+        errors.append(float(error.detach()))
+    shifts = model.refinement.shifts.detach()
+    assert errors[-1] < 0.1 * errors[0]
+    # Sideways; up and down such a body hardly shows where it is.
+    assert float(shifts[1, 0]) == pytest.approx(-0.04, abs=0.01)
+    assert not bool(shifts[[0, 2]].any()), "frames that were not seen stay where they are"
+    # The overlay and new poses: the one shows what was learned, the others know nothing of it.
+    assert torch.equal(model._frame(1).translation, model._frames[1].translation + shifts[1])
+    model.set_motion(motion)
+    assert model._frame(1) is model._frames[1]
+
+
+def test_random_background_tells_black_clothes_from_nothing():
+    """Black and transparent on black: no error without the option, one with it, but none in what is right."""
+    for option, seen in ((False, False), (True, True)):
+        model = build(random_background=option).train()
+        for accumulation, mask, differs in ((0.0, 1.0, True), (1.0, 1.0, False), (0.0, 0.0, False)):
+            outputs = {"rgb": torch.zeros(64, 3), "accumulation": torch.full((64, 1), accumulation)}
+            batch = {"image": torch.zeros(64, 3), "fg_mask": torch.full((64, 1), mask)}
+            loss = float(model.get_loss_dict(outputs, batch)["rgb_loss"])
+            assert (loss > 0.2) == (differs and seen) and (loss == 0) == (not (differs and seen))
+
+
 def test_density_for_meshes_is_that_of_the_first_frame():
     model = opaque(build())
     inside = capsule().vertices[0]
@@ -187,6 +236,10 @@ def test_the_box_metric_is_lower_by_the_share_of_the_box():
     metrics, _ = model.get_image_metrics_and_images(outputs, batch)
     apart = 10 * torch.log10(torch.tensor(64 * 64 / (20 * 40)))
     assert metrics["psnr"] - metrics["psnr_box"] == pytest.approx(float(apart), abs=1e-3)
+    rectangle = [x[10:30, 20:60].double().numpy() for x in (outputs["rgb"], image)]
+    official = structural_similarity(*rectangle, channel_axis=2, data_range=2)
+    assert metrics["ssim_zju"] == pytest.approx(official, abs=1e-6)
+    assert metrics["ssim_box"] < metrics["ssim_zju"] < metrics["ssim"] + 0.5
 
 
 def test_the_official_places_of_levels_are_those_of_align_corners():

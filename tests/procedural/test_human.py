@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.procedural.human import HumanSceneOptions, gains, human_scene, paint
+from nerfstudio_ext.procedural.loose_clothes import SECTORS, skirt
 
 OPTIONS = HumanSceneOptions(frames=3, cameras=3, size=48)
 
@@ -66,6 +68,27 @@ def test_exposure_wanders_from_frame_to_frame(scene):
     assert torch.equal(bright.mask, scene.mask)
     with pytest.raises(InputError, match="below 1, not 1"):
         human_scene(replace(OPTIONS, gain=1.0))
+
+
+@pytest.mark.extra("anny")
+@pytest.mark.extra("embreex")
+@pytest.mark.slow
+def test_a_skirt_is_seen_and_follows_no_skeleton(scene):
+    dressed = human_scene(replace(OPTIONS, loose=True))
+    assert torch.equal(dressed.motion.vertices, scene.motion.vertices), "the body is the body's"
+    assert bool((dressed.mask | ~scene.mask).all()) and float(dressed.mask.sum()) > 1.1 * float(scene.mask.sum())
+    # Where pictures differ, cloth is before the body or where nothing was.
+    changed = (dressed.rgb - scene.rgb).abs().amax(-1) > 0.05
+    nearer = (scene.depth == 0) | (dressed.depth < scene.depth)
+    assert float(changed.float().mean()) > 0.01 and bool(nearer[changed].all())
+    # Seen from the body as a whole the waist stays, and the hem moves by centimetres.
+    cloth = skirt(scene.motion)
+    turns = rotation_matrix(scene.motion.root_rotation)
+    local = (cloth.vertices - scene.motion.root_translation[:, None]) @ turns
+    moved = (local - local[:1]).norm(dim=-1).amax(0).view(-1, SECTORS)
+    assert float(moved[0].max()) < 1e-5 and float(moved[-1].mean()) > 0.04
+    assert int(cloth.faces.max()) < len(cloth.colours) == cloth.vertices.shape[1]
+    assert bool(((cloth.colours >= 0) & (cloth.colours <= 1)).all())
 
 
 def test_colours_tell_left_from_right_and_front_from_back():

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt32
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.packages import require_packages
 from nerfstudio_ext.video.bitstream.gaussian import bin_probabilities
 
 MAX_LEVELS = 2**14
@@ -166,8 +167,7 @@ def _model(constriction: Any, distributions: Distributions, index: int) -> Any:
 
 
 def _constriction() -> Any:
-    try:
-        import constriction
-    except ImportError:
-        raise InputError("Video files need the package constriction: pip install 'nerfstudio-ext[video]'.") from None
+    require_packages("A .bnrv file", "video", "constriction")
+    import constriction
+
     return constriction
