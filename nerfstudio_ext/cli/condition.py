@@ -79,20 +79,13 @@ class Weights:
     """How the run was made, kept in the file's header."""
 
     def main(self) -> None:
+        from nerfstudio_ext.cli.trained import field_weights, write_weights
         from nerfstudio_ext.engine.checkpoints import read_checkpoint
-        from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.engine.weights import write_safetensors
 
-        if self.output.suffix != ".safetensors":
-            raise InputError(f"Weights are written as .safetensors, so {self.output.name} needs that ending.")
         config, names, checkpoint = _trained(self.run)
         state = read_checkpoint(checkpoint)
-        prefix = "_model.field."
-        weights = {k.removeprefix(prefix): v for k, v in state["pipeline"].items() if k.startswith(prefix)}
         metadata = {"method": str(config.method_name), "steps": str(state["step"] + 1), "keypoints": ",".join(names)}
-        write_safetensors(weights, self.output, {**metadata, "note": self.note})
-        count = sum(value.numel() for value in weights.values())
-        print(f"{count:,} numbers, {self.output.stat().st_size / 1e6:.2f} MB: {self.output}")
+        write_weights(field_weights(state), self.output, {**metadata, "note": self.note})
 
 
 def _trained(run: Path) -> Tuple["ExtTrainerConfig", Tuple[str, ...], Path]:
@@ -101,15 +94,11 @@ def _trained(run: Path) -> Tuple["ExtTrainerConfig", Tuple[str, ...], Path]:
     Raises:
         InputError: There is no such run, or it was trained with another method.
     """
-    from nerfstudio_ext.cli.run_folders import read_config, run_folder
-    from nerfstudio_ext.engine.checkpoints import find_checkpoint, read_checkpoint
-    from nerfstudio_ext.engine.errors import InputError
+    from nerfstudio_ext.cli.trained import open_run
+    from nerfstudio_ext.engine.checkpoints import read_checkpoint
     from nerfstudio_ext.models.keypoint_nerf import KeypointNeRFModelConfig
 
-    config = read_config(run)
-    if not isinstance(config.pipeline.model, KeypointNeRFModelConfig):
-        raise InputError(f"{run} was trained with {config.method_name}, which knows no people it was not trained on.")
-    checkpoint = find_checkpoint(run_folder(run))
+    config, checkpoint = open_run(run, KeypointNeRFModelConfig, "knows no people it was not trained on")
     stored = read_checkpoint(checkpoint)["pipeline"]["_model.keypoint_set"]
     return config, tuple(bytes(stored.tolist()).decode().split(",")), checkpoint
 

@@ -10,13 +10,13 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from nerfstudio_ext.data.people import PeopleDataManager, PeopleDataManagerConfig
+from nerfstudio_ext.data.scanned import ScannedPeople
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_surface import BodySurface
 from nerfstudio_ext.human.icon_layout import IconLayout, Source
 from nerfstudio_ext.human.photo import Lesson, Photo, Sides
 from nerfstudio_ext.human.photo_camera import PhotoCamera
 from nerfstudio_ext.procedural.people import ProceduralPeople
-from nerfstudio_ext.procedural.scanned import ScannedPeople
 from nerfstudio_ext.procedural.scans import ProceduralScans, Scan, ScanOptions
 
 

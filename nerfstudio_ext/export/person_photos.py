@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from nerfstudio_ext.human.capture import CapturedScene
+from nerfstudio_ext.human.masks import touched
 from nerfstudio_ext.human.photos import write_photos
 from nerfstudio_ext.human.subject import Subject
 
@@ -57,20 +58,6 @@ def write_moment(
     )
     write_photos(subject, range(count), names, folder)
     Image.fromarray(np.concatenate(tiles, axis=1)).save(folder / "overlay.jpg", quality=90)
-
-
-def touched(mask: Bool[np.ndarray, "h w"], pixels: Float[np.ndarray, "k 2"]) -> Bool[np.ndarray, "h w"]:
-    """The connected parts of a mask within a few pixels of a keypoint; others are somebody else, or noise."""
-    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    height, width = mask.shape
-    reach = max(1, round(0.005 * max(height, width)))
-    found = set()
-    for column, row in np.nan_to_num(pixels, nan=-1e6):
-        top, left = (int(np.clip(round(value) - reach, -1e6, 1e6)) for value in (row, column))
-        if top + 2 * reach >= 0 and left + 2 * reach >= 0:
-            window = labels[max(top, 0) : top + 2 * reach + 1, max(left, 0) : left + 2 * reach + 1]
-            found |= set(window.ravel().tolist())
-    return np.isin(labels, [label for label in found if label])
 
 
 def _tile(

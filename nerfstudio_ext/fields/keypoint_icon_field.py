@@ -47,12 +47,13 @@ class KeypointIconFieldConfig(InstantiateConfig):
     """Channels of the features of each side."""
     raw_normals: bool = False
     """Show the points the normals of both sides and the mask as they are, too; small maps of features need it."""
-    visibility: Literal["both", "depth", "mesh"] = "both"
+    visibility: Literal["both", "depth", "mesh", "mean"] = "both"
     """Sides that a point sees: both, or the near one in front of the keypoints around it (depth) or where the nearest
-    skin of the body is visible (mesh, as published) and else the far one."""
+    skin of the body is visible (mesh, as published) and else the far one, or the mean of both (what choosing must
+    beat)."""
     encoding: Literal[EncodingMode, "body"] = "rel_z_decay"
-    """Where a point is: relative to the keypoints (the method's), z (PIFu's depth alone), body (ICON's signed distance,
-    normal and part of a body without clothes), or another encoding."""
+    """Where a point is: relative to the keypoints (the method's), z (PIFu's: depth from the middle of the keypoints,
+    alone), body (ICON's signed distance, normal and part of a body without clothes), or another encoding."""
     octaves: int = 1
     """Frequencies of the encoding."""
     sigma: float = 0.2
@@ -145,9 +146,11 @@ class KeypointIconField(nn.Module):
         outputs = []
         for maps in encoded.maps if self.training else encoded.maps[-1:]:
             features = _read(maps, places)
+            sides = features.unflatten(-1, (2, -1))
             if near is not None:
-                sides = features.unflatten(-1, (2, -1))
                 features = torch.where(near[..., None], sides[..., 0, :], sides[..., 1, :])
+            elif config.visibility == "mean":
+                features = sides.mean(-2)
             inputs = torch.cat([features, *raw, code], dim=-1)
             value = inputs
             for k, layer in enumerate(self.layers):
@@ -161,6 +164,10 @@ class KeypointIconField(nn.Module):
         config, motions = self.config, photo.camera.world_to_camera
         if config.encoding == "body":
             return torch.stack([body.features(p, c) for body, p, c in zip(_bodies(photo), points, motions)])
+        if config.encoding == "z":
+            # From the middle of the person: how far away the camera stands says nothing about the shape.
+            depths = photo.camera.local(photo.keypoints)[..., 2].mean(1)
+            motions = torch.cat([motions[:, :2], motions[:, 2:] - F.pad(depths[:, None, None], (3, 0))], dim=1)
         return torch.stack([
             encode_points(p, k, c[None], config.encoding, config.octaves, config.sigma)[0]
             for p, k, c in zip(points, photo.keypoints, motions)

@@ -3,15 +3,19 @@
 from functools import cached_property
 from typing import Callable, Dict, Optional
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.fields.keypoint_icon_field import EncodedPhoto, KeypointIconField
 from nerfstudio_ext.human.body_grid import box_span
 from nerfstudio_ext.human.keypoint_encoding import keypoint_box
+from nerfstudio_ext.human.photo import Photo
 from nerfstudio_ext.surface.lattice import refined_lattice
+from nerfstudio_ext.surface.mesh import Mesh, largest_component, mesh_of_occupancy
 
 COARSE = 33
 """Points along a side of the first lattice."""
@@ -19,6 +23,8 @@ STEPS = 128
 """Samples on a ray before it is known where it enters the surface."""
 MASK_GROWTH = 1
 """Pixels by which a mask is grown before what projects beside it is called empty."""
+COVERED = 0.7
+"""Least share of a photo's mask that a mesh covers; good keypoints and a trained network give 0.96."""
 NEAR, FAR = 0.03, 0.08
 """Metres behind what the photo shows at which its colours begin to fade, and where the far side's take over."""
 
@@ -49,6 +55,19 @@ class PhotoSurface:
         self.evaluated = 0
         """Points at which the lattice asked the network."""
 
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        field: KeypointIconField,
+        photo: Photo,
+        levels: int,
+        iso: float,
+        progress: Optional[Callable[[float], None]] = None,
+    ) -> "PhotoSurface":
+        """The surface that a trained field sees in one photograph."""
+        return cls(field, field.encode(photo, field.sides(photo)), levels, iso, progress)
+
     @torch.no_grad()
     def occupancy(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """In [0, 1] at world points; 0 beside the mask and outside of the box around the keypoints."""
@@ -65,6 +84,41 @@ class PhotoSurface:
     def volume(self) -> Float[Tensor, "x y z"]:
         """Occupancy on the lattice over the box."""
         return refined_lattice(self.occupancy, self.box, COARSE, self._levels, self.iso, progress=self._progress)[0]
+
+    def mesh(self, largest: bool = True) -> Mesh:
+        """Triangles of the surface, without colours.
+
+        Args:
+            largest: Of its connected parts keep the largest alone.
+
+        Raises:
+            InputError: There is no surface.
+        """
+        mesh = mesh_of_occupancy(self.volume, self.box, self.iso)
+        return largest_component(mesh) if largest else mesh
+
+    def require_person(self, mesh: Mesh) -> None:
+        """Refuse a mesh that is not what the photo shows.
+
+        Raises:
+            InputError: It covers too little of the person.
+        """
+        import cv2
+
+        photo = self._encoded.photo
+        size = photo.mask.shape[-1]
+        verts = torch.from_numpy(mesh.verts).to(self.box.device)[None]
+        pixels = ((photo.camera.project(photo.camera.local(verts))[0] + 1) * (size / 2) - 0.5).cpu().numpy()
+        drawn = np.zeros((size, size), np.uint8)
+        for triangle in (pixels * 16).round().astype(np.int32)[mesh.faces]:
+            cv2.fillConvexPoly(drawn, triangle, (1,), shift=4)
+        person = photo.mask[0, 0].cpu().numpy() > 0.5
+        found = float((drawn[person] > 0).mean())
+        if found < COVERED:
+            raise InputError(
+                f"The mesh covers only {found:.0%} of the person in the photo: look whether the keypoints' order and "
+                "depths are right and the mask holds nothing else; a network of one's own may need more training."
+            )
 
     @torch.no_grad()
     def march(self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]) -> Dict[str, Tensor]:

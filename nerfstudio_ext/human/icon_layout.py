@@ -1,7 +1,8 @@
 """Scanned people in the layouts that ICON's authors prepare: THuman2.0 and RenderPeople to train on, CAPE to test with.
 
 Beside `NAME/` (scans, joints) lies `NAME_36views/` or the like, with a folder for each person:
-`{render,normal_F,normal_B}/{yaw:03d}.png`, RGBA with the mask as alpha, normals as (n + 1) / 2; and
+`{render,normal_F,normal_B}/{yaw:03d}.png`, RGBA with the mask as alpha unless `mask/{yaw:03d}.png` has it, as in CAPE,
+normals as (n + 1) / 2; and
 `calib/{yaw:03d}.txt`, eight rows of four: extrinsic and intrinsic matrix, whose product brings the scan, in
 centimetres, into a cube from -1 to 1 that the picture fills (x right, y down, z towards the camera; orthographic).
 Written from the plan's description and tried on synthetic folders alone: the real sets need a signed form.
@@ -66,10 +67,12 @@ class IconLayout:
         if path is None:
             raise InputError(f"{folder} has no {' and no '.join(lists)} with the names of its people, one a line.")
         self.names: List[str] = [line.strip().split("/")[-1] for line in path.read_text().splitlines() if line.strip()]
-        beside = sorted(folder.resolve().parent.glob(f"{folder.resolve().name}_*views"))
+        own = folder.resolve().name
+        beside = [(int(number), path) for path in folder.resolve().parent.glob(f"{own}_*views")
+                  if (number := path.name[len(own) + 1 : -len("views")]).isdigit()]  # fmt: skip
         if not self.names or not beside:
             raise InputError(f"{path} names {len(self.names)} people, whose pictures belong in {folder.name}_36views.")
-        self._pictures = beside[-1]
+        self._pictures = max(beside)[1]  # the one with most views
         self.mesh = lru_cache(KEPT)(self._mesh)
 
     def __len__(self) -> int:
@@ -94,8 +97,15 @@ class IconLayout:
         """
         folder = self._pictures / self.names[index]
         rgb, mask = _picture(folder / "render" / f"{yaw}.png")
-        if not mask.any():
-            raise InputError(f"{folder}/render/{yaw}.png shows no person: its alpha is the mask.")
+        own = folder / "mask" / f"{yaw}.png"
+        if own.is_file():
+            white, opaque = _picture(own)
+            mask = (white.mean(0, keepdim=True) > 0.5).float() * opaque
+        if mask.shape[1:] != rgb.shape[1:]:
+            raise InputError(f"{own} and {folder}/render/{yaw}.png differ in size: render them alike.")
+        if not mask.any() or mask.all():
+            what = "shows no person" if not mask.any() else "does not say where the person is"
+            raise InputError(f"{folder}/render/{yaw}.png {what}: the mask is its alpha, or mask/{yaw}.png.")
         sides = []
         for side in ("normal_F", "normal_B"):
             path = folder / side / f"{yaw}.png"

@@ -138,6 +138,20 @@ def person_mask(
     return person | small[holes]
 
 
+def touched(mask: Bool[np.ndarray, "h w"], pixels: Float[np.ndarray, "k 2"]) -> Bool[np.ndarray, "h w"]:
+    """The connected parts of a mask within a few pixels of a keypoint; others are somebody else, or noise."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    height, width = mask.shape
+    reach = max(1, round(0.005 * max(height, width)))
+    found = set()
+    for column, row in np.nan_to_num(pixels, nan=-1e6):
+        top, left = (int(np.clip(round(value) - reach, -1e6, 1e6)) for value in (row, column))
+        if top + 2 * reach >= 0 and left + 2 * reach >= 0:
+            window = labels[max(top, 0) : top + 2 * reach + 1, max(left, 0) : left + 2 * reach + 1]
+            found |= set(window.ravel().tolist())
+    return np.isin(labels, [label for label in found if label])
+
+
 def trunk_length(joints: Sequence[Dict[str, Float[np.ndarray, "3"]]]) -> float:
     """Median distance from the shoulders to the hips over the frames of a clip, pixels; not a number where no frame
     shows all four."""

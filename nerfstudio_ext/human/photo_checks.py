@@ -50,7 +50,7 @@ ACROSS = {"hips": "hip", "shoulders": "shoulder"}
 SPINE = ("pelvis", "spine1", "spine2", "spine3", "neck")
 
 
-def check_body(keypoints: Float[Tensor, "k 3"], names: Sequence[str], where: str) -> None:
+def check_body(keypoints: Float[Tensor, "k 3"], names: Sequence[str], where: str, error: float = 0.0) -> None:
     """Refuse keypoints that no body can have, which is what another order of them makes; sets that are not of a whole
     body pass.
 
@@ -60,6 +60,7 @@ def check_body(keypoints: Float[Tensor, "k 3"], names: Sequence[str], where: str
         keypoints: Any frame, metres.
         names: Of the keypoints.
         where: For the message.
+        error: Metres by which lengths may go beyond the bounds, where keypoints are a detector's.
 
     Raises:
         InputError: Lengths differ between the sides or do not fit each other, or left and right are swapped.
@@ -71,7 +72,7 @@ def check_body(keypoints: Float[Tensor, "k 3"], names: Sequence[str], where: str
     lengths: Dict[str, float] = {}
     for part, (start, end, most) in BONES.items():
         sides = [float(np.linalg.norm(at[f"{side}_{end}"] - at[f"{side}_{start}"])) for side in ("left", "right")]
-        if max(sides) > most * min(sides):
+        if max(sides) > most * min(sides) + error:
             raise InputError(
                 f"{where}: the left {part} ({start} to {end}) is {sides[0]:.2f} m long, but the right {sides[1]:.2f} "
                 f"m; {advice}"
@@ -84,7 +85,7 @@ def check_body(keypoints: Float[Tensor, "k 3"], names: Sequence[str], where: str
     lengths["spine"] = float(np.linalg.norm(np.diff([at[joint] for joint in SPINE], axis=0), axis=1).sum())
     lengths["neck"] = float(np.linalg.norm(at["head"] - at["neck"]))
     for (one, other), (least, most) in RATIOS.items():
-        if not least * lengths[other] <= lengths[one] <= most * lengths[other]:
+        if not least * lengths[other] - error <= lengths[one] <= most * lengths[other] + error:
             raise InputError(
                 f"{where}: {one} and {other} measure {lengths[one]:.2f} m and {lengths[other]:.2f} m, which no body "
                 f"has; {advice}"

@@ -80,14 +80,14 @@ def read_folder(path: Path, keypoint_names: Sequence[str]) -> PhotoFolder:
         raise InputError(f"{path}: frames is no list with an entry for each photo.")
     if len(listed) < 2:
         raise InputError(f"{path} names {len(listed)} photo: a person is reconstructed from two at least.")
-    frames = tuple(_frame(path, meta, number, frame) for number, frame in enumerate(listed))
+    frames = tuple(read_frame(path, meta, number, frame) for number, frame in enumerate(listed))
     for (k, one), (n, other) in combinations(enumerate(frames), 2):
         if float((one.pose[:, 3] - other.pose[:, 3]).norm()) < NEAREST:
             raise InputError(
                 f"{path}: frames {k} and {n} ({one.photo.name}, {other.photo.name}) are taken from the same place, "
                 "which shows no depth: leave one of them out, or mend its transform_matrix."
             )
-    return PhotoFolder(frames, _keypoints(path, meta, keypoint_names))
+    return PhotoFolder(frames, read_keypoints(path, meta, keypoint_names))
 
 
 def read_transforms(path: Path, contents: str) -> Dict[str, Any]:
@@ -111,11 +111,23 @@ def read_transforms(path: Path, contents: str) -> Dict[str, Any]:
     return found
 
 
-def _frame(path: Path, meta: Dict[str, Any], number: int, frame: Any) -> PhotoFrame:
+def read_frame(path: Path, meta: Dict[str, Any], number: int, frame: Any, masked: bool = True) -> PhotoFrame:
+    """One entry of a file's frames.
+
+    Args:
+        path: The file.
+        meta: All that it holds.
+        number: Of the frame.
+        frame: The entry.
+        masked: A mask_path is needed; otherwise the photo stands for it.
+
+    Raises:
+        InputError: Something is missing, of another kind or impossible.
+    """
     if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str) or not frame["file_path"]:
         raise InputError(f"{path}: frame {number} has no file_path that names its photo.")
     where = f"{path}: {frame['file_path']}"
-    if not isinstance(frame.get("mask_path"), str) or not frame["mask_path"]:
+    if masked and (not isinstance(frame.get("mask_path"), str) or not frame["mask_path"]):
         raise InputError(f"{where} has no mask_path; cut the person out.")
     values = {**meta, **frame}
     lacking = [key for key in ("fl_x", "cx", "cy", "transform_matrix") if key not in values]
@@ -128,7 +140,7 @@ def _frame(path: Path, meta: Dict[str, Any], number: int, frame: Any) -> PhotoFr
     return PhotoFrame(
         where=where,
         photo=path.parent / frame["file_path"],
-        mask=path.parent / frame["mask_path"],
+        mask=path.parent / frame["mask_path" if masked else "file_path"],
         matrix=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64),
         lens=_lens(values, where),
         pose=_pose(values["transform_matrix"], where),
@@ -187,10 +199,23 @@ def _pose(value: Any, where: str) -> Float[Tensor, "3 4"]:
     return pose
 
 
-def _keypoints(path: Path, meta: Dict[str, Any], wanted: Sequence[str]) -> Float[Tensor, "k 3"]:
-    names, points = meta.get("keypoint_names"), meta.get("keypoints3d")
+def read_keypoints(
+    path: Path, meta: Dict[str, Any], wanted: Sequence[str], key: str = "keypoints3d"
+) -> Float[Tensor, "k 3"]:
+    """Keypoints by their names, in the order that was asked for.
+
+    Args:
+        path: The file.
+        meta: All that it holds.
+        wanted: Names.
+        key: keypoints3d, positions in metres, or another list of three numbers each.
+
+    Raises:
+        InputError: Some are missing, or are no positions.
+    """
+    names, points = meta.get("keypoint_names"), meta.get(key)
     if not (names and points and isinstance(names, list) and isinstance(points, list)) or len(names) != len(points):
-        raise InputError(f"{path} needs keypoint_names and as many keypoints3d: world positions in metres.")
+        raise InputError(f"{path} needs keypoint_names and as many {key}, three numbers each.")
     missing = [name for name in wanted if name not in names]
     if missing:
         raise InputError(f"{path} lacks keypoints that the network was trained with: {', '.join(missing)}.")
@@ -199,10 +224,10 @@ def _keypoints(path: Path, meta: Dict[str, Any], wanted: Sequence[str]) -> Float
         raise InputError(
             f"{path}: keypoint_names says {twice[0]} {names.count(twice[0])} times; every name stands once."
         )
-    rows = [_point(points[names.index(name)], f"{path}: {name} in keypoints3d") for name in wanted]
+    rows = [_point(points[names.index(name)], f"{path}: {name} in {key}") for name in wanted]
     keypoints = torch.tensor(rows, dtype=torch.float32)
     extent = float((keypoints.amax(0) - keypoints.amin(0)).max())
-    if extent > MAX_EXTENT:
+    if key == "keypoints3d" and extent > MAX_EXTENT:
         raise InputError(f"{path}: the keypoints are {extent:.0f} apart; they and the cameras must be in metres.")
     return keypoints
 
@@ -210,5 +235,5 @@ def _keypoints(path: Path, meta: Dict[str, Any], wanted: Sequence[str]) -> Float
 def _point(value: Any, where: str) -> List[float]:
     numbers = value[:3] if isinstance(value, list) else []
     if len(numbers) < 3 or not all(type(x) in (int, float) and math.isfinite(x) for x in numbers):
-        raise InputError(f"{where} is {json.dumps(value)}, but keypoints3d are three finite numbers each.")
+        raise InputError(f"{where} is {json.dumps(value)}, but must be three finite numbers.")
     return numbers

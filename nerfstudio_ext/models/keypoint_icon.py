@@ -32,7 +32,6 @@ from nerfstudio_ext.human.photo import Lesson, Photo
 from nerfstudio_ext.human.single_photo import read_photo
 from nerfstudio_ext.human.subject import SubjectStore
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
-from nerfstudio_ext.surface.mesh import largest_component, mesh_of_occupancy
 from nerfstudio_ext.surface.person_scores import PersonScores, mean_scores, person_scores
 
 KEPT = 4
@@ -110,15 +109,20 @@ class KeypointIconModel(RayModel):
         Raises:
             InputError: The files do not fit, or the network finds no surface; then nothing changes.
         """
-        found = read_photo(photo, keypoints, mask, self._store.keypoint_names, self.config.photo_size)
+        found, notes = read_photo(photo, keypoints, mask, self._store.keypoint_names, self.config.photo_size)
         found = found.about(keypoint_box(found.keypoints[0]).mean(0)).to(self.device)
         before, self._loaded, self._loads = self._loaded, found, self._loads + 1
         who: Who = (-1, self._loads)
         if float(self.surface(who).volume.max()) <= self.config.iso_level:
             self._loaded = before
             raise InputError(f"The network finds no surface in {photo.name}: train it longer, or look at the mask.")
+        try:
+            self.surface(who).require_person(self.surface(who).mesh())
+        except InputError:
+            self._loaded = before
+            raise
         self.shown = who
-        return f"{photo.name}, {self.surface(who).evaluated:,} points evaluated"
+        return " ".join([f"{photo.name}, {self.surface(who).evaluated:,} points evaluated.", *notes])
 
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
         return {"sides": self.field.side_parameters(), "field": self.field.point_parameters()}
@@ -195,9 +199,8 @@ class KeypointIconModel(RayModel):
         if key not in self._surfaces:
             photo = self._loaded if loaded else self._photo(who)
             assert photo is not None
-            with torch.no_grad():
-                encoded = self.field.encode(photo, self.field.sides(photo))
-            self._surfaces[key] = PhotoSurface(self.field, encoded, self.config.lattice_levels, self.config.iso_level)
+            levels, iso = self.config.lattice_levels, self.config.iso_level
+            self._surfaces[key] = PhotoSurface.of(self.field, photo, levels, iso)
             while len(self._surfaces) > KEPT:
                 self._surfaces.popitem(last=False)
         self._surfaces.move_to_end(key)
@@ -252,7 +255,7 @@ class KeypointIconModel(RayModel):
             if float(surface.volume.max()) <= self.config.iso_level:
                 CONSOLE.print(f"{self._store.name(who[0])}: no surface, which the means leave out")
                 continue
-            mesh = largest_component(mesh_of_occupancy(surface.volume, surface.box, self.config.iso_level))
+            mesh = surface.mesh()
             found.append(person_scores(mesh.verts, mesh.faces, *(x.numpy() for x in truth)))
             own = found[-1]
             CONSOLE.print(

@@ -23,8 +23,8 @@ from nerfstudio_ext.procedural.rigs import look_at_origin
 
 SCAN_VERSION = 2
 """Of what is drawn here; raise it when the same options give other numbers."""
-KEPT = 256
-"""People whose scans stay in memory."""
+KEPT, KEPT_BYTES = 256, 4 * 2**30
+"""People whose scans stay in memory, and what these may take; 36 photos of 512 pixels are 115 MB."""
 UNIFORM_SHARE = 0.25
 """Of the points, those spread evenly over the box; the others lie about the surface."""
 BOX_ROOM = 0.15
@@ -81,7 +81,8 @@ class ProceduralScans:
         # As for the people themselves, the usual poses add nothing.
         parts += [] if people.options.pose_strength == 1 else [people.options.pose_strength]
         self._folder = cache_dir() / "scans" / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-        self._read = lru_cache(KEPT)(self._read_scan)
+        one = 12 * options.views * options.size**2 + 16 * options.points
+        self._read = lru_cache(max(1, min(KEPT, KEPT_BYTES // one)))(self._read_scan)
 
     def __getitem__(self, index: int) -> Scan:
         return self._read(index)

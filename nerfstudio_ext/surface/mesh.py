@@ -31,7 +31,7 @@ def mesh_of_occupancy(volume: Float[Tensor, "x y z"], box: Float[Tensor, "2 3"],
     if highest <= level:
         raise InputError(
             f"There is no surface to export: the occupancy is nowhere above {highest:.3g}, and the surface is at "
-            f"{level:g}."
+            f"{level:g}; look at mask, keypoints and their depths, or train the network longer."
         )
     low, extent = (x.double().cpu().numpy() for x in (box[0], box[1] - box[0]))
     # A layer of emptiness all around closes what reaches the sides of the box.

@@ -29,7 +29,7 @@ from nerfstudio_ext.human.zju_layout import read_layout, read_zju_body
 from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
 from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 from tests.contract.registered import PHOTO_METHODS
-from tests.contract.runs import SIDE, TEST_VIEWS, Run
+from tests.contract.runs import SIDE, TEST_VIEWS, Run, tiny_config, train
 from tests.contract.test_commands import pictures
 from tests.contract.test_reload import change_checkpoint
 from tests.export.test_video import decode
@@ -65,6 +65,22 @@ def test_render_dataset(run: Run, opened, device: str, tmp_path: Path) -> None:
 def test_both_stages_took_part(run: Run) -> None:
     state = torch.load(run.checkpoint, weights_only=False)["optimizers"]
     assert all(len(state[name]["state"]) > 0 for name in ("sides", "field"))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_run_that_stopped_in_its_first_stage_goes_on_into_the_second(name: str, tmp_path: Path) -> None:
+    """Two steps for the sides, one of them before the stop; then two for the rest."""
+    steps = {"sides": [], "field": []}
+    folder = None
+    for place, count in (("first", 1), ("second", 4)):
+        config = tiny_config(name, tmp_path / place, steps=count)
+        config.pipeline.model.normal_steps, config.load_dir = 2, folder
+        found = train(config)
+        folder = found.checkpoint.parent
+        state = torch.load(found.checkpoint, weights_only=False)["optimizers"]
+        for key in steps:
+            steps[key].append(max((int(x["step"]) for x in state[key]["state"].values()), default=0))
+    assert steps == {"sides": [1, 2], "field": [0, 2]}
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -168,7 +184,7 @@ def test_photos_of_a_fitted_capture_bring_its_joints(tmp_path: Path) -> None:
     names = tuple(BODY_KEYPOINTS)
     for number in range(3):
         photo = tmp_path / f"photos/images/{number:02d}.png"
-        found = read_photo(
+        found, _ = read_photo(
             photo, tmp_path / "photos/transforms.json", tmp_path / f"photos/masks/{number:02d}.png", names, 64
         )
         places = found.camera.project(found.camera.local(found.keypoints))

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.export.person_photos import SHEET_HEIGHT, touched, write_moment
+from nerfstudio_ext.export.person_photos import SHEET_HEIGHT, write_moment
 from nerfstudio_ext.human.capture import CaptureCamera, CapturedScene
 from nerfstudio_ext.human.photos import PhotoStore
 from nerfstudio_ext.human.subject import SourceViews
@@ -69,14 +69,6 @@ def test_bystanders_leave_the_mask_and_cameras_one_size(scene, tmp_path):
     assert not masks[1][:, 72:].any()
     meta = json.loads((tmp_path / "out" / "transforms.json").read_text())
     assert [frame["cx"] for frame in meta["frames"]] == [40.0, 36.0]
-
-
-def test_parts_near_a_keypoint_stay():
-    mask = np.zeros((200, 200), bool)
-    mask[50:60, 50:60], mask[80:90, 50:60], mask[150:160, 50:60] = True, True, True
-    kept = touched(mask, np.array([[55.0, 55.0], [55.0, 79.4], [300.0, -50.0], [np.nan, np.nan]]))
-    assert kept[55, 55] and kept[85, 55] and not kept[155, 55]
-    assert not touched(mask, np.array([[150.0, 20.0]])).any()
 
 
 def test_nobody_in_the_mask_is_told_by_the_reader(scene, tmp_path):

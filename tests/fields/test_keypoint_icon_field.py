@@ -44,7 +44,9 @@ def asked(field: KeypointIconField, given: Photo, points: torch.Tensor) -> torch
     return field.logits(field.encode(given, field.sides(given)), points)
 
 
-@pytest.mark.parametrize("changes", [{}, {"visibility": "depth"}, {"raw_normals": True}, {"encoding": "z"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"visibility": "depth"}, {"visibility": "mean"}, {"raw_normals": True}, {"encoding": "z"}]
+)
 def test_every_stack_learns_from_every_input(changes):
     field, given = built(**changes).train(), photo()
     logits = asked(field, given, torch.rand(2, 7, 3) - 0.5)
@@ -104,6 +106,28 @@ def test_depth_chooses_the_side_that_a_point_is_on():
     points = given.keypoints.mean(1)[:, None] + torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
     moved = (field.logits(encoded, points) - field.logits(behind, points))[0, 0].abs()
     assert float(moved[0]) == 0 and float(moved[1]) > 0
+
+
+def test_the_mean_of_the_sides_cannot_tell_them_apart():
+    field, given = built(visibility="mean").eval(), photo(1)
+    encoded = field.encode(given, field.sides(given))
+    swapped = dataclasses.replace(encoded, maps=[maps.roll(3, dims=1) for maps in encoded.maps])
+    other = dataclasses.replace(encoded, maps=[torch.cat([x[:, :3], x[:, 3:] + 1], dim=1) for x in encoded.maps])
+    points = torch.rand(1, 9, 3) - 0.5
+    torch.testing.assert_close(field.logits(encoded, points), field.logits(swapped, points))
+    assert not torch.allclose(field.logits(encoded, points), field.logits(other, points), atol=1e-4)
+
+
+def test_depth_alone_is_measured_from_the_person():
+    """A camera that looks along parallel rays sees the same from further away, and so must the network."""
+    field, near = built(encoding="z").eval(), photo(2)
+    further = near.camera.world_to_camera + torch.tensor([[0.0] * 4] * 2 + [[0.0, 0.0, 0.0, 1.7]])
+    camera = dataclasses.replace(near.camera, world_to_camera=further, perspective=torch.zeros(2, 1) > 0)
+    near = dataclasses.replace(near, camera=dataclasses.replace(near.camera, perspective=camera.perspective))
+    points = torch.rand(2, 9, 3) - 0.5
+    torch.testing.assert_close(
+        asked(field, near, points), asked(field, dataclasses.replace(near, camera=camera), points)
+    )
 
 
 @pytest.mark.parametrize("changes", [{"encoding": "body"}, {"visibility": "mesh"}])

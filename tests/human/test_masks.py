@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nerfstudio_ext.human.masks import background, body_region, differs, person_mask, trunk_length
+from nerfstudio_ext.human.masks import background, body_region, differs, person_mask, touched, trunk_length
 
 SHAPE = (120, 160)
 FRAMES = 12
@@ -113,3 +113,11 @@ def test_a_head_seen_from_behind_is_part_of_the_body():
 def test_an_empty_picture_has_no_mask():
     pictures, _, _ = clip(np.linspace(15, 145, FRAMES).astype(int))
     assert not person_mask(room(), background(pictures, None), 5.0, None, float("nan")).any()
+
+
+def test_parts_near_a_keypoint_stay():
+    mask = np.zeros((200, 200), bool)
+    mask[50:60, 50:60], mask[80:90, 50:60], mask[150:160, 50:60] = True, True, True
+    kept = touched(mask, np.array([[55.0, 55.0], [55.0, 79.4], [300.0, -50.0], [np.nan, np.nan]]))
+    assert kept[55, 55] and kept[85, 55] and not kept[155, 55]
+    assert not touched(mask, np.array([[150.0, 20.0]])).any()

@@ -12,6 +12,7 @@ from nerfstudio.cameras.rays import RayBundle
 from PIL import Image
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.fields.photo_surface import PhotoSurface
 from nerfstudio_ext.human.photo import Lesson, Photo, Sides
 from nerfstudio_ext.human.photo_camera import PhotoCamera
 from nerfstudio_ext.models.keypoint_icon import KeypointIconModel, KeypointIconModelConfig
@@ -175,11 +176,11 @@ def test_without_people_the_dataparser_is_named():
 def written_photo(folder: Path, shift: float) -> Dict[str, Path]:
     """A photo of somebody far from the origin, taken from 3 m away, with its mask and keypoints."""
     mask = np.zeros((64, 64), np.uint8)
-    mask[10:54, 16:48] = 255
+    mask[14:50, 16:48] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     Image.fromarray(np.stack([mask, mask // 2, mask // 4], axis=-1)).save(folder / "photo.png")
     pose = [[1, 0, 0, shift], [0, 1, 0, shift], [0, 0, 1, 3 + shift], [0, 0, 0, 1]]
-    points = np.random.default_rng(0).uniform(-0.3, 0.3, (6, 3)) + shift
+    points = np.random.default_rng(0).uniform(-0.45, 0.45, (6, 3)) + shift
     frame = {"file_path": "photo.png", "transform_matrix": pose, "fl_x": 100.0, "cx": 32.0, "cy": 32.0}
     found = {"keypoint_names": list("abcdef"), "keypoints3d": points.tolist(), "frames": [frame]}
     (folder / "transforms.json").write_text(json.dumps(found))
@@ -205,6 +206,8 @@ def test_the_viewer_loads_a_photo_and_shows_it_about_the_origin(monkeypatch, tmp
     red, green, blue = outputs["rgb"][0].tolist()
     assert red > 0.9 and green == pytest.approx(0.5, abs=0.03) and blue == pytest.approx(0.25, abs=0.03)
     assert 1 < model.scene_span() < 3
+
+    assert "touches the edge" not in controls.status.value
 
     controls.mask.value = str(tmp_path / "none.png")
     controls._asked(controls.reconstruct)
@@ -236,3 +239,20 @@ def test_people_whose_surface_is_known_are_scored_by_it(monkeypatch, capsys):
     found = model.get_run_metrics()
     assert found["chamfer_cm"] == pytest.approx(2, abs=0.3) and found["p2s_cm"] == pytest.approx(2, abs=0.3)
     assert "toy_1 from photo 0: chamfer" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_mesh_must_cover_the_person_of_the_photo(monkeypatch):
+    """Somebody who is a ball of half a metre, found as large, nearly as large, and much too small."""
+    model = make_model(lattice_levels=2).eval()
+    lesson = balls(batch=1)
+    photo = dataclasses.replace(lesson.photo, keypoints=lesson.photo.keypoints * 2)
+    for radius, enough in ((RADIUS, True), (0.45, True), (0.3, False)):
+        monkeypatch.setattr(
+            model.field, "logits", lambda encoded, points, r=radius: 40 * (r - points.norm(dim=-1))[None]
+        )
+        surface = PhotoSurface.of(model.field, photo, 2, 0.5)
+        if enough:
+            surface.require_person(surface.mesh())
+        else:
+            with pytest.raises(InputError, match=r"covers only [34]\d%"):
+                surface.require_person(surface.mesh())

@@ -92,3 +92,9 @@ def test_scans_are_kept_and_the_same_again(drawn):
     people, scan = drawn
     again = ProceduralScans(people, ScanOptions(views=4, size=48, points=2000))[1]
     assert torch.equal(again.points, scan.points) and torch.equal(again.rgb, scan.rgb)
+
+
+@pytest.mark.parametrize("size, kept", [(96, 256), (512, 37)])
+def test_scans_in_memory_take_four_gigabytes_at_most(size: int, kept: int):
+    scans = ProceduralScans(ProceduralPeople(PeopleOptions(4, 32, 0), 2, 1), ScanOptions(views=36, size=size))
+    assert scans._read.cache_info().maxsize == kept

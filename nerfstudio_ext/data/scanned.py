@@ -6,7 +6,7 @@ from typing import Tuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
@@ -14,6 +14,8 @@ from nerfstudio_ext.human.icon_layout import IconLayout, ScanView
 from nerfstudio_ext.procedural.casting import MeshCaster
 from nerfstudio_ext.procedural.scans import Scan, ScanOptions, draw_points
 
+OPEN_EDGES = 0.05
+"""Metres that the edges of all holes of a scan measure together, at most; a larger one hides from what is inside."""
 KEPT = 1024
 """People whose labelled points stay in memory; 100,000 take 1.6 MB."""
 
@@ -61,6 +63,27 @@ class ScannedPeople:
 
     def _labelled(self, index: int) -> Tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
         vertices, faces = self._layout.mesh(index)
+        _require_closed(vertices, faces, self._layout.names[index])
         points = draw_points(vertices, faces, self._options, np.random.default_rng(index))
         caster = MeshCaster(vertices, faces, torch.zeros_like(vertices), None)
         return points, torch.from_numpy(caster.contains(points.numpy())).float()
+
+
+def _require_closed(vertices: Float[Tensor, "vertices 3"], faces: Int[Tensor, "faces 3"], name: str) -> None:
+    """Refuse a scan of which nobody can say what is inside: rays leave through its holes uncounted.
+
+    Raises:
+        InputError: It has holes.
+    """
+    import trimesh
+
+    # Vertices that textures have split are one again.
+    mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=True)
+    single = trimesh.grouping.group_rows(mesh.edges_sorted, require_count=1)
+    ends = mesh.vertices[mesh.edges_sorted[single]]
+    length = float(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1).sum())
+    if length > OPEN_EDGES:
+        raise InputError(
+            f"The scan of {name} is open (the edges of its holes measure {length:.2f} m): close it, as by Poisson "
+            "reconstruction, or leave it out of the list of names."
+        )
