@@ -115,14 +115,17 @@ def test_logistic_opacity_learns_too(views):
         with torch.no_grad():
             outputs = model.get_outputs(bundle)
         errors.append(float((outputs["rgb"] - batch["image"]).abs().mean()))
-        assert outputs["accumulation"].max() > 0.9
+        assert outputs["accumulation"].max() > 0.8
     assert errors[1] < 0.7 * errors[0]
 
 
 def test_colour_may_see_the_encoded_position(views):
-    bare, encoded = build(), build()
-    encoded.config.field.colour_octaves = 3
-    encoded = encoded.config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata={}, device="cpu")
+    models = []
+    for octaves in (0, 3):
+        config = build().config
+        config.field.colour_octaves = octaves
+        models.append(config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata={}, device="cpu"))
+    bare, encoded = models
     widths = [model.field.colour_network[0].in_features for model in (bare, encoded)]
     assert widths[1] - widths[0] == 18
     assert encoded.eval().get_outputs(batch_of(views, 0, torch.arange(5))[0])["rgb"].shape == (5, 3)
