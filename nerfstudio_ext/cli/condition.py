@@ -94,11 +94,11 @@ def _trained(run: Path) -> Tuple["ExtTrainerConfig", Tuple[str, ...], Path]:
     Raises:
         InputError: There is no such run, or it was trained with another method.
     """
-    from nerfstudio_ext.cli.trained import open_run
+    from nerfstudio_ext.cli.trained import trained_run
     from nerfstudio_ext.engine.checkpoints import read_checkpoint
     from nerfstudio_ext.models.keypoint_nerf import KeypointNeRFModelConfig
 
-    config, checkpoint = open_run(run, KeypointNeRFModelConfig, "knows no people it was not trained on")
+    config, checkpoint = trained_run(run, KeypointNeRFModelConfig, "knows no people it was not trained on")
     stored = read_checkpoint(checkpoint)["pipeline"]["_model.keypoint_set"]
     return config, tuple(bytes(stored.tolist()).decode().split(",")), checkpoint
 

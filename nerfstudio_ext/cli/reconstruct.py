@@ -182,11 +182,11 @@ def _trained(run: Path) -> Tuple["KeypointIconModelConfig", dict]:
     Raises:
         InputError: There is no such run, or it was trained with another method.
     """
-    from nerfstudio_ext.cli.trained import field_weights, open_run
+    from nerfstudio_ext.cli.trained import field_weights, trained_run
     from nerfstudio_ext.engine.checkpoints import read_checkpoint
     from nerfstudio_ext.models.keypoint_icon import KeypointIconModelConfig
 
-    config, checkpoint = open_run(run, KeypointIconModelConfig, "makes no mesh of one photo")
+    config, checkpoint = trained_run(run, KeypointIconModelConfig, "makes no mesh of one photo")
     model: Any = config.pipeline.model
     return model, field_weights(read_checkpoint(checkpoint))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 PREFIX = "_model.field."
 
 
-def open_run(run: Path, model: Type[Any], lack: str) -> Tuple["ExtTrainerConfig", Path]:
+def trained_run(run: Path, model: Type[Any], lack: str) -> Tuple["ExtTrainerConfig", Path]:
     """Config and newest checkpoint of a run.
 
     Args:

@@ -13,10 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_motion import MAX_EXTENT
 from nerfstudio_ext.human.capture import Size
 
-MAX_EXTENT = 4.0
-"""Metres between keypoints; more means other units."""
 NEAREST = 5e-3
 """Metres; cameras that stand closer together than this see the same."""
 MODELS = ("PERSPECTIVE", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.metrics import psnr_8bit
 from nerfstudio_ext.engine.packages import MissingPackageError
 from nerfstudio_ext.fields.stored_field import Description, describe, read_description
 from nerfstudio_ext.models.boosting_nerv import SMOOTH_BASE, BoostingNeRVModel
@@ -193,11 +194,7 @@ def read_video(path: Path, device: Union[str, torch.device] = "cpu") -> StoredVi
 
 def clip_psnr(video: StoredVideo, frames: FrameStore) -> float:
     """PSNR in dB of the decoded 8-bit frames against the source's, averaged over frames."""
-    values = []
-    for k in range(len(video)):
-        error = np.square(video[k].astype(np.float64) - frames[k]).mean() / 255**2
-        values.append(-10 * np.log10(error + 1e-9))
-    return float(np.mean(values))
+    return float(np.mean([psnr_8bit(video[k], frames[k]) for k in range(len(video))]))
 
 
 @torch.no_grad()
