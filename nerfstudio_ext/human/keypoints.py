@@ -4,12 +4,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from jaxtyping import Float
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.archives import read_arrays
 
 _FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 _LIMBS = tuple(
@@ -34,6 +35,8 @@ SKELETONS: Dict[str, Tuple[str, ...]] = {
 }  # fmt: skip
 """Joints of each skeleton in the order of its files. BODY_25 and BODY_25B have equally many in different orders."""
 NAMES = tuple(dict.fromkeys(name for names in SKELETONS.values() for name in names))
+People = List[np.ndarray]
+"""[joints, 3] of each person in a picture."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,15 @@ def read_keypoints(path: Path, skeleton: Optional[str]) -> Keypoints2D:
     Known are: an `.npz` whose kpts2d is [cameras, frames, joints, 3]; a folder with one entry per camera (in the order
     of their names), which is an MMPose/RTMPose or COCO `.json` or a folder of OpenPose's `..._keypoints.json`, one per
     frame. Where a picture shows several people, the one whose joints are surest and span the largest box is taken.
+    Frames that a file numbers keep their numbers: those in which no one was found may be missing from it.
 
     Args:
         path: File or folder.
         skeleton: Name in SKELETONS; none: COCO where there are 17 joints, Halpe where there are 26.
 
     Raises:
-        InputError: The form is none of these, cameras differ in frames, or the skeleton does not fit.
+        InputError: The form is none of these, cameras differ in frames, no frame is number 0 or 1, or the skeleton does
+            not fit.
     """
     if path.suffix == ".npz":
         values = _read_npz(path)
@@ -119,25 +124,40 @@ def named(values: Float[np.ndarray, "frames cameras joints 3"], skeleton: Option
 
 
 def _read_npz(path: Path) -> np.ndarray:
-    try:
-        with np.load(path) as archive:
-            return archive["kpts2d"].astype(np.float64).transpose(1, 0, 2, 3)
-    except FileNotFoundError as error:
-        raise InputError(f"There is no {path}.") from error
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path} must hold kpts2d, [cameras, frames, joints, 3] ({error}).") from error
+    values = read_arrays(path, ["kpts2d"])["kpts2d"]
+    if values.ndim != 4 or values.shape[3] != 3 or values.dtype.kind not in "fiu":
+        raise InputError(f"{path}: kpts2d is {list(values.shape)}, but must be numbers [cameras, frames, joints, 3].")
+    return values.astype(np.float64).transpose(1, 0, 2, 3)
 
 
 def _read_folder(folder: Path) -> np.ndarray:
     entries = sorted((p for p in folder.iterdir() if p.is_dir() or p.suffix == ".json"), key=_in_order)
     if not entries:
         raise InputError(f"{folder} holds neither .json files nor folders of them, one per camera.")
-    cameras = [_read_openpose(entry) if entry.is_dir() else _read_json(entry) for entry in entries]
+    found = [_read_openpose(entry) if entry.is_dir() else _read_json(entry) for entry in entries]
+    cameras = [_one_person(frames, entry) for frames, entry in zip(_aligned(found, folder), entries)]
     shapes = {camera.shape for camera in cameras}
     if len(shapes) > 1:
         told = ", ".join(f"{entry.name} {len(camera)}x{camera.shape[1]}" for entry, camera in zip(entries, cameras))
         raise InputError(f"The cameras in {folder} differ in frames or joints: {told}.")
     return np.stack(cameras, axis=1)
+
+
+def _aligned(cameras: Sequence[Union[List[People], Dict[Any, People]]], folder: Path) -> List[List[People]]:
+    """Every camera's frames from the first to the last that any has: a frame that a file does not name shows no one.
+
+    Raises:
+        InputError: Nothing tells which frame a number is.
+    """
+    cameras = [{_frame_number(k, folder): v for k, v in x.items()} if isinstance(x, dict) else x for x in cameras]
+    numbers = sorted({number for frames in cameras if isinstance(frames, dict) for number in frames})
+    if numbers and numbers[0] not in (0, 1):
+        raise InputError(
+            f"The files in {folder} number their frames from {numbers[0]} on, so it is not known how many came before: "
+            "number them from 0 or 1, or give COCO's annotations, which list all images."
+        )
+    whole = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
+    return [[frames.get(k, []) for k in whole] if isinstance(frames, dict) else frames for frames in cameras]
 
 
 def _in_order(path: Path) -> List[Any]:
@@ -152,18 +172,15 @@ def _load(path: Path) -> Any:
         raise InputError(f"{path} cannot be read as JSON ({error}).") from error
 
 
-def _read_openpose(folder: Path) -> np.ndarray:
-    """[frames, joints, 3] of a folder with one file per frame."""
+def _read_openpose(folder: Path) -> List[People]:
+    """People of each frame in a folder with one file per frame."""
     files = sorted(folder.glob("*.json"), key=_in_order)
     if not files:
         raise InputError(f"{folder} holds no .json files, one per frame.")
-    frames: List[List[np.ndarray]] = []
-    for path in files:
-        frames.append(_openpose_people(_load(path), path))
-    return _one_person(frames, folder)
+    return [_openpose_people(_load(path), path) for path in files]
 
 
-def _openpose_people(content: Any, path: Path) -> List[np.ndarray]:
+def _openpose_people(content: Any, path: Path) -> People:
     try:
         return [np.array(p["pose_keypoints_2d"], dtype=float).reshape(-1, 3) for p in content["people"]]
     except (KeyError, TypeError, ValueError) as error:
@@ -183,27 +200,28 @@ def _read_picture(path: Path) -> np.ndarray:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} needs keypoints and keypoint_scores for each person ({error!r}).") from error
     else:
-        frames = _read_json(path)
+        found = _read_json(path)
+        frames = _one_person(list(found.values()) if isinstance(found, dict) else found, path)
     if len(frames) != 1:
         raise InputError(f"{path} has key points of {len(frames)} pictures, but is the file of one photo.")
     return frames[0]
 
 
-def _read_json(path: Path) -> np.ndarray:
-    """[frames, joints, 3] of one file for a whole video: MMPose's (RTMPose), or COCO's results or annotations."""
+def _read_json(path: Path) -> Union[List[People], Dict[Any, People]]:
+    """People in one file for a whole video: MMPose's (RTMPose), or COCO's results or annotations.
+
+    Annotations list all images; the others by number only frames in which someone was found, or may do so.
+    """
     content = _load(path)
     try:
         if isinstance(content, dict) and "instance_info" in content:
-            # Frames in which no one was found may be missing: the numbers count.
-            by_frame = {int(f["frame_id"]): f["instances"] for f in content["instance_info"]}
-            numbers = range(min(by_frame), max(by_frame) + 1)
-            return _one_person([[_with_scores(p) for p in by_frame.get(number, [])] for number in numbers], path)
-        rows = content["annotations"] if isinstance(content, dict) else content
-        by_image: Dict[Any, List[np.ndarray]] = {}
-        for row in rows:
+            return {int(f["frame_id"]): [_with_scores(p) for p in f["instances"]] for f in content["instance_info"]}
+        by_image: Dict[Any, People] = {}
+        for row in content["annotations"] if isinstance(content, dict) else content:
             by_image.setdefault(row["image_id"], []).append(np.array(row["keypoints"], dtype=float).reshape(-1, 3))
-        names = [image["id"] for image in content["images"]] if isinstance(content, dict) else sorted(by_image)
-        return _one_person([by_image.get(name, []) for name in names], path)
+        if isinstance(content, dict):
+            return [by_image.get(image["id"], []) for image in content["images"]]
+        return by_image
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is neither of MMPose (instance_info) nor of COCO (a list or annotations with keypoints): "
@@ -211,12 +229,20 @@ def _read_json(path: Path) -> np.ndarray:
         ) from error
 
 
+def _frame_number(image: Any, where: Path) -> int:
+    """Of a picture by its id, which is a number or, as AlphaPose writes it, a file's name."""
+    found = re.fullmatch(r"\D*(\d+)(\.\w+)?", str(image))
+    if found is None:
+        raise InputError(f"A file in {where} calls a picture {image}: its image_id must be the number of a frame.")
+    return int(found[1])
+
+
 def _with_scores(person: Dict[str, Any]) -> np.ndarray:
     points = np.array(person["keypoints"], dtype=float).reshape(-1, 2)
     return np.concatenate([points, np.array(person["keypoint_scores"], dtype=float).reshape(-1, 1)], axis=1)
 
 
-def _one_person(frames: List[List[np.ndarray]], where: Path) -> np.ndarray:
+def _one_person(frames: Sequence[People], where: Path) -> np.ndarray:
     """The main person of each frame; zeros where there is none."""
     shapes = {person.shape for people in frames for person in people}
     if len(shapes) != 1:

@@ -112,6 +112,43 @@ def test_wrong_files_are_named(values, tmp_path):
     np.savez(tmp_path / "other.npz", points=1)
     with pytest.raises(InputError, match="must hold kpts2d"):
         read_keypoints(tmp_path / "other.npz", None)
+    np.savez(tmp_path / "flat.npz", kpts2d=values[0])
+    with pytest.raises(InputError, match=r"kpts2d is .2, 17, 3., but must be numbers"):
+        read_keypoints(tmp_path / "flat.npz", None)
+    np.save(tmp_path / "single.npy", values)
+    (tmp_path / "single.npy").rename(tmp_path / "single.npz")
+    np.savez(tmp_path / "whole.npz", kpts2d=values.transpose(1, 0, 2, 3))
+    (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:700])
+    for name in ("single", "half"):
+        with pytest.raises(InputError, match=rf"{name}\.npz is no \.npz of plain numbers"):
+            read_keypoints(tmp_path / f"{name}.npz", None)
+
+
+@pytest.mark.parametrize("form", ["RTMPose", "COCO results", "AlphaPose"])
+def test_frames_that_a_file_leaves_out_keep_their_place(form, tmp_path):
+    """Each camera misses another frame, also the first and the last: cameras stay paired by number."""
+    values = np.random.default_rng(0).uniform(5, 90, (12, 2, 17, 3))
+    values[..., 2] = 1
+    for camera, missed in enumerate(((2, 11), (0, 5))):
+        rows = []
+        for frame in (frame for frame in range(12) if frame not in missed):
+            person = values[frame, camera]
+            if form == "RTMPose":
+                rows.append({"frame_id": frame + 1, "instances": instances(person)})
+            else:
+                name = frame if form == "COCO results" else f"{frame}.jpg"
+                rows.append({"image_id": name, "keypoints": person.ravel().tolist()})
+        values[list(missed), camera] = 0
+        content = {"instance_info": rows} if form == "RTMPose" else rows
+        (tmp_path / f"cam{camera}.json").write_text(json.dumps(content))
+    np.testing.assert_allclose(read_keypoints(tmp_path, None).values, values)
+
+
+def test_numbers_that_begin_nowhere_are_refused(tmp_path):
+    for name, message in ((100, "number their frames from 100 on"), ("left", "calls a picture left")):
+        (tmp_path / "cam.json").write_text(json.dumps([{"image_id": name, "keypoints": [1, 1, 1] * 17}]))
+        with pytest.raises(InputError, match=message):
+            read_keypoints(tmp_path, None)
 
 
 def instances(*people):
