@@ -47,7 +47,8 @@ def _preset(
 
 TEXT = "Neural Body: a moving person from a few cameras, with codes that live on a body model."
 
-neural_body = _preset("neural-body", TEXT, neural_body_model, 2, 1024, 5e-4, 0.1**0.4, 200_000)
+# The ring is two of the paper's 1024 pixels wide, one of the 512 that pictures are shrunk to.
+neural_body = _preset("neural-body", TEXT, neural_body_model, 1, 1024, 5e-4, 0.1**0.4, 200_000)
 # Drawn masks are exact, so the small preset trains right up to their edge.
 neural_body_tiny = _preset(
     "neural-body-tiny", f"{TEXT} Small and quick.", neural_body_tiny_model, 0, 512, 2e-3, 0.1, 2000

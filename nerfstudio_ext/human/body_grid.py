@@ -45,14 +45,14 @@ class BodyFrame:
             [rows.to(device) for rows in tables.rows],
             tables.counts,
         )
-        return BodyFrame(
-            self.rotation.to(device),
-            self.translation.to(device),
-            self.corner.to(device),
-            self.box.to(device),
-            self.voxel_size,
-            moved,
-            self.near_body.to(device),
+        return replace(
+            self,
+            rotation=self.rotation.to(device),
+            translation=self.translation.to(device),
+            corner=self.corner.to(device),
+            box=self.box.to(device),
+            tables=moved,
+            near_body=self.near_body.to(device),
         )
 
     def voxels(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:

@@ -1,8 +1,9 @@
 """`body.npz`: a body with fixed topology over the frames of a capture, from whatever model it was fitted with."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -10,10 +11,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.archives import read_arrays
 from nerfstudio_ext.human.skinning import rotation_matrix
 
 MAX_EXTENT = 4.0
 """Metres; a larger person means other units."""
+_BUILD = ("phenotype_names", "phenotype_values", "size")
+
+
+@dataclass(frozen=True)
+class Build:
+    """A body of the free model `anny`: what other motions of the same body are made from."""
+
+    phenotype: Dict[str, float]
+    """As for `anny_body`."""
+    size: float = 1.0
+    """Of the body, against the phenotype's own."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +40,18 @@ class BodyMotion:
     root_translation: Float[Tensor, "frames 3"]
     rest: Optional[Float[Tensor, "vertices 3"]] = None
     """The body at rest, y, where its makers know it."""
+    build: Optional[Build] = None
+    """Which body of the free model it is, where it is one of those."""
 
     def at(self, frames: Sequence[int]) -> "BodyMotion":
         """The motion in some of its frames, in their order."""
         chosen = list(frames)
         root, shift = self.root_rotation[chosen], self.root_translation[chosen]
-        return BodyMotion(self.vertices[chosen], self.faces, root, shift, self.rest)
+        return replace(self, vertices=self.vertices[chosen], root_rotation=root, root_translation=shift)
+
+    def from_body(self) -> Float[Tensor, "frames vertices 3"]:
+        """Vertices in the body's own frame, y."""
+        return (self.vertices - self.root_translation[:, None]) @ rotation_matrix(self.root_rotation)
 
     def resting(self) -> "BodyMotion":
         """One frame: the body at rest, where it stands in the first frame.
@@ -44,7 +63,7 @@ class BodyMotion:
             raise InputError("The pose at rest of this body is not known: its body.npz has no rest.")
         root, shift = self.root_rotation[:1], self.root_translation[:1]
         vertices = self.rest @ rotation_matrix(root[0]).T + shift
-        return BodyMotion(vertices[None], self.faces, root, shift, self.rest)
+        return replace(self, vertices=vertices[None], root_rotation=root, root_translation=shift)
 
     def check(self, where: str) -> "BodyMotion":
         """This motion, if it can be one.
@@ -79,40 +98,54 @@ class BodyMotion:
 
 def read_body(path: Path) -> BodyMotion:
     """A motion from `body.npz`: vertices [F, V, 3], faces [M, 3], Rh [F, 3] axis-angle and Th [F, 3], metres, and
-    perhaps rest [V, 3].
+    perhaps rest [V, 3], and phenotype_names, phenotype_values and size of the free model's build.
 
     Raises:
         InputError: The file is missing, no such archive, or its contents cannot be a motion.
     """
+    found = read_arrays(path, ("vertices", "faces", "Rh", "Th"), ("rest", *_BUILD))
     try:
-        with np.load(path) as archive:
-            arrays = {key: torch.from_numpy(archive[key]) for key in ("vertices", "faces", "Rh", "Th")}
-            rest = torch.from_numpy(archive["rest"]).float() if "rest" in archive else None
-    except FileNotFoundError as error:
-        raise InputError(f"There is no {path}.") from error
-    except KeyError as error:
-        raise InputError(f"{path} lacks one of vertices, faces, Rh and Th: {error.args[0]}.") from error
-    except (ValueError, OSError, EOFError, TypeError) as error:
-        raise InputError(f"{path} is no body.npz of plain numbers ({type(error).__name__}).") from error
+        arrays = {key: torch.from_numpy(found[key]) for key in ("vertices", "faces", "Rh", "Th")}
+        rest = torch.from_numpy(found["rest"]).float() if "rest" in found else None
+        build = _build(found) if "phenotype_names" in found else None
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is no body.npz of plain numbers ({error!r}).") from error
     root, shift = arrays["Rh"].float(), arrays["Th"].float()
-    return BodyMotion(arrays["vertices"].float(), arrays["faces"].long(), root, shift, rest).check(str(path))
+    return BodyMotion(arrays["vertices"].float(), arrays["faces"].long(), root, shift, rest, build).check(str(path))
+
+
+def _build(found: Dict[str, np.ndarray]) -> Build:
+    values = zip(found["phenotype_names"].tolist(), found["phenotype_values"].tolist(), strict=True)
+    return Build({str(name): float(value) for name, value in values}, float(found.get("size", 1.0)))
 
 
 def read_frame_ids(path: Path) -> Optional[List[int]]:
-    """Which frames of its capture the frames of a readable `body.npz` are; none: it does not say."""
-    with np.load(path) as archive:
-        return [int(number) for number in archive["frame_ids"]] if "frame_ids" in archive else None
+    """Which frames of its capture the frames of a `body.npz` are; none: it does not say.
+
+    Raises:
+        InputError: The file is missing, no such archive, or they are no whole numbers.
+    """
+    ids = read_arrays(path, (), ("frame_ids",)).get("frame_ids")
+    if ids is not None and (ids.ndim != 1 or ids.dtype.kind not in "iu"):
+        raise InputError(f"{path}: frame_ids must be one whole number for each frame.")
+    return None if ids is None else ids.tolist()
 
 
 def write_body(motion: BodyMotion, path: Path, **more: np.ndarray) -> None:
-    """Write a motion as `body.npz`, and more arrays beside it."""
+    """Write a motion as `body.npz`, and more arrays beside it; an old file is replaced when the new one is whole."""
     if motion.rest is not None:
         more["rest"] = motion.rest.numpy()
+    if motion.build is not None:
+        more["phenotype_names"] = np.array(list(motion.build.phenotype))
+        more["phenotype_values"] = np.array(list(motion.build.phenotype.values()))
+        more["size"] = np.array(motion.build.size)
+    draft = path.with_name(f".{path.stem}-{os.getpid()}.npz")
     np.savez_compressed(
-        path,
+        draft,
         vertices=motion.vertices.numpy(),
         faces=motion.faces.numpy().astype(np.int32),
         Rh=motion.root_rotation.numpy(),
         Th=motion.root_translation.numpy(),
         **more,
     )
+    draft.replace(path)

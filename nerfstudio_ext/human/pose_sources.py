@@ -23,3 +23,10 @@ def chosen_motion(source: str, path: str, captured: BodyMotion) -> Tuple[BodyMot
     if source == "rest":
         return captured.resting(), "at rest"
     return captured, f"{len(captured.vertices)} captured frames"
+
+
+def nearest_pose(pose: BodyMotion, others: BodyMotion) -> int:
+    """Which frame of a motion has the pose most like that of another one's only frame, wherever and however turned the
+    body as a whole is: the mean squared distance of the vertices in its own frame decides."""
+    gaps = (others.from_body() - pose.from_body()).square().sum(-1).mean(-1)
+    return int(gaps.argmin())

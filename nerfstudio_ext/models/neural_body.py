@@ -8,6 +8,7 @@ Released weights come in through `fields/official_weights.py`.
 """
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Dict, List, Literal, Optional, Sequence, Tuple, Type, Union
 
 import torch
@@ -28,7 +29,7 @@ from nerfstudio_ext.fields.neural_body_field import NeuralBodyField, NeuralBodyF
 from nerfstudio_ext.human.body_grid import BodyFrame, BodyFrames, box_span
 from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.pose_refinement import PoseRefinement
-from nerfstudio_ext.human.pose_sources import chosen_motion
+from nerfstudio_ext.human.pose_sources import chosen_motion, nearest_pose
 from nerfstudio_ext.human.splat import lay_over
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import render_weights
@@ -53,7 +54,8 @@ class NeuralBodyModelConfig(ExtModelConfig):
     voxel_size: float = 0.005
     """Finest voxels of the tower, metres."""
     box_padding: Union[float, Tuple[float, float, float]] = 0.05
-    """Room around the vertices on every side, or along x, y and z, metres."""
+    """Room around the vertices on every side, or along x, y and z, metres: rays are sampled in this box, drawn from it
+    and scored by it."""
     reach: int = 3
     """Samples further than this many voxels of half the resolution from the body are empty and never decoded."""
     num_samples: int = 64
@@ -68,7 +70,8 @@ class NeuralBodyModelConfig(ExtModelConfig):
     refine_poses: bool = False
     """Learn a small rigid motion of the body per training frame (not in the paper), for fits that are a little off."""
     novel_pose_latent: Literal["last", "mean", "nearest", "zero"] = "last"
-    """Latent code of frames that were not trained on: of the last one (the paper's), the mean, of the nearest, or 0."""
+    """Latent code of frames that were not trained on: of the last one (the paper's), the mean, of the one whose
+    pose is nearest, or 0."""
     cached_frames: int = 400
     """Frames whose grids and tables are kept in memory; at 5 mm each takes about 15 MB."""
     gradient_limit: float = 40.0
@@ -98,7 +101,7 @@ class NeuralBodyModel(RayModel):
         sources = ["captured"] if motion.rest is None else ["captured", "rest"]
         self.pose_controls = PoseControls(sources, self.choose_poses)
         limit = config.gradient_limit
-        for parameter in self.field.parameters():
+        for parameter in chain.from_iterable(self.get_param_groups().values()):
             parameter.register_hook(lambda gradient: gradient.clamp(-limit, limit))
         trained = sum(p.numel() for p in self.field.parameters())
         sites = self._frames[0].tables.counts
@@ -144,6 +147,7 @@ class NeuralBodyModel(RayModel):
         self._frames = frames.to(self.field.codes.device)
         self.motion = motion
         self._latent_rows = {int(frame): row for row, frame in enumerate(trained)}
+        self._alike: Dict[int, int] = {}
         self.num_frames = len(motion.vertices)
 
     def choose_poses(self, source: str, path: str) -> str:
@@ -177,8 +181,10 @@ class NeuralBodyModel(RayModel):
             return latents.mean(dim=0)
         if policy == "zero":
             return torch.zeros_like(latents[0])
-        if policy == "nearest" and rows:
-            return latents[rows[min(rows, key=lambda frame: abs(frame - number))]]
+        if policy == "nearest":
+            if number not in self._alike:
+                self._alike[number] = nearest_pose(self.motion.at([number]), self._captured.at(self._trained))
+            return latents[self._alike[number]]
         return latents[-1]
 
     @torch.no_grad()

@@ -34,8 +34,8 @@ class ExtPipeline(VanillaPipeline):
 
     Numbers below 1e-38 count as zero on the CPU. It wraps the model for several processes on CPU (gloo) as well as on
     CUDA; a checkpoint that does not fit is an error, never a silent partial load; averaged metrics are finite numbers;
-    and a model may offer `prepare_eval`, `prepare_checkpoint` and `get_run_metrics`, which are called before an
-    evaluation, before a save, and once per evaluation.
+    a model may offer `prepare_eval`, `prepare_checkpoint` and `get_run_metrics`, which are called before an evaluation,
+    before a save, and once per evaluation, and a data manager `follow`, which gets the model once it is there.
 
     Args:
         config: Configuration to instantiate the pipeline.
@@ -86,6 +86,8 @@ class ExtPipeline(VanillaPipeline):
             )
             self._model = cast(Model, wrapped)
             dist.barrier(device_ids=devices)
+        if hasattr(self.datamanager, "follow"):
+            self.datamanager.follow(self.model)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: Optional[bool] = None):
         """Load model and pipeline parameters; the `module.` layer of distributed training is taken off.

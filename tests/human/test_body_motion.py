@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.body_motion import BodyMotion, read_body, write_body
+from nerfstudio_ext.human.body_motion import BodyMotion, Build, read_body, read_frame_ids, write_body
 
 
 def motion(**changes):
@@ -60,8 +60,30 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="There is no"):
         read_body(tmp_path / "body.npz")
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(InputError, match=r"no body\.npz"):
+    with pytest.raises(InputError, match=r"no \.npz of plain numbers"):
         read_body(tmp_path / "text.npz")
     np.savez(tmp_path / "half.npz", vertices=np.zeros((1, 3, 3)))
-    with pytest.raises(InputError, match="lacks one of"):
+    with pytest.raises(InputError, match="lacks faces, Rh, Th"):
         read_body(tmp_path / "half.npz")
+    write_body(motion(), tmp_path / "whole.npz", frame_ids=np.zeros((3, 1), dtype=int))
+    with pytest.raises(InputError, match="one whole number for each frame"):
+        read_frame_ids(tmp_path / "whole.npz")
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    (tmp_path / "single.npy").rename(tmp_path / "single.npz")
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "spoiled.npz").write_bytes(whole[:200] + bytes(60) + whole[260:])
+    for name in ("single", "half", "spoiled"):
+        for read in (read_body, read_frame_ids):
+            if (name, read) != ("spoiled", read_frame_ids):  # its own array is whole
+                with pytest.raises(InputError, match=rf"{name}\.npz is no \.npz of plain numbers"):
+                    read(tmp_path / f"{name}.npz")
+
+
+def test_the_build_is_kept(tmp_path):
+    build = Build({"gender": 0.25, "weight": 0.75}, 1.1)
+    write_body(motion(build=build), tmp_path / "body.npz")
+    again = read_body(tmp_path / "body.npz")
+    assert again.build == build and again.at([1]).build == build
+    write_body(motion(), tmp_path / "body.npz")
+    assert read_body(tmp_path / "body.npz").build is None

@@ -12,6 +12,7 @@ from skimage.metrics import structural_similarity
 from method_configs.neural_body import neural_body_tiny
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_motion import BodyMotion, write_body
+from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.human.sparse_conv import sample
 
 FRAMES = 3
@@ -29,7 +30,7 @@ def capsule():
 MOTION_PARTS = ("vertices", "faces", "root_rotation", "root_translation")
 
 
-def build(seed=0, motion=None, **changes):
+def build(seed=0, motion=None, trained=None, **changes):
     torch.manual_seed(seed)
     config = copy.deepcopy(neural_body_tiny.config.pipeline.model)
     config.field.channels, config.field.width, config.field.code_width = (8, 8, 8, 8), 16, 4
@@ -37,6 +38,8 @@ def build(seed=0, motion=None, **changes):
     for key, value in changes.items():
         setattr(config, key, value)
     metadata = {"body_motion": motion or capsule()}
+    if trained is not None:
+        metadata["trained_frames"] = trained
     return config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata=metadata, device="cpu")
 
 
@@ -105,10 +108,11 @@ def test_volumes_are_worked_out_once_per_picture(monkeypatch):
 
 
 def test_gradients_are_cut():
-    model = build(gradient_limit=1e-6).train()
+    model = build(gradient_limit=1e-6, refine_poses=True).train()
     outputs = model.get_outputs(rays())
     batch = {"image": torch.rand(64, 3), "fg_mask": torch.ones(64, 1)}
     sum(model.get_loss_dict(outputs, batch).values()).backward()
+    assert bool(model.refinement.shifts.grad.any())
     assert max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None) <= 1.01e-6
 
 
@@ -208,7 +212,7 @@ def test_frames_that_were_not_trained_take_their_latent_by_policy():
     model = config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata=metadata, device="cpu")
     latents = model.field.latents
     assert len(latents) == 2 and torch.equal(model.latent_of(1), latents[1])
-    wanted = {"last": latents[1], "mean": latents.mean(0), "nearest": latents[1], "zero": 0 * latents[0]}
+    wanted = {"last": latents[1], "mean": latents.mean(0), "zero": 0 * latents[0]}
     for policy, latent in wanted.items():
         model.config.novel_pose_latent = policy
         assert torch.equal(model.latent_of(2), latent)
@@ -223,6 +227,18 @@ def test_frames_that_were_not_trained_take_their_latent_by_policy():
         metrics, _ = model.get_image_metrics_and_images(outputs, {**batch, "frame": frame})
         assert metrics[f"{prefix}psnr_box"] == pytest.approx(6.02, abs=0.01)
         assert all(key.startswith("novel_pose_") == bool(prefix) for key in metrics)
+
+
+def test_the_nearest_pose_lends_its_latent_code():
+    """Nearest in the body's own frame: wherever it stands, and in a motion file, too."""
+    motion, turn = capsule(), torch.tensor([[0.0, 0, 0], [0, 0, 0.5], [0, 0, 2.0]])
+    again = motion.from_body()[0] @ rotation_matrix(turn[2]).T + motion.root_translation[2]
+    motion = replace(motion, vertices=torch.stack([*motion.vertices[:2], again]), root_rotation=turn)
+    model = build(motion=motion, trained=[0, 1], novel_pose_latent="nearest")
+    latents = model.field.latents
+    assert torch.equal(model.latent_of(1), latents[1]) and torch.equal(model.latent_of(2), latents[0])
+    model.set_motion(motion.at([2, 1]))
+    assert torch.equal(model.latent_of(0), latents[0]) and torch.equal(model.latent_of(1), latents[1])
 
 
 def test_the_box_metric_is_lower_by_the_share_of_the_box():
