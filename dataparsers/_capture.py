@@ -13,9 +13,9 @@ from nerfstudio.data.scene_box import SceneBox
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_motion import BodyMotion
-from nerfstudio_ext.human.capture import CapturedScene
+from nerfstudio_ext.human.capture import CapturedScene, CaptureLayout
 from nerfstudio_ext.human.capture_check import check_views
-from nerfstudio_ext.human.zju_layout import FitName, ZjuLayout, capture_body
+from nerfstudio_ext.human.zju_layout import FitName, capture_body
 
 PAPER_CAMERAS = (0, 6, 12, 18)
 SCORED_FRAMES = 10
@@ -37,7 +37,9 @@ class CaptureDataParserConfig(DataParserConfig):
     frame_step: int = 1
     """Take every so-manieth frame."""
     novel_frames: int = 0
-    """Frames after the training frames that are never trained on and scored apart, as novel poses."""
+    """Frames that are never trained on and scored apart, as novel poses."""
+    novel_begin: Optional[int] = None
+    """First frame of the novel poses; none: the one after the training frames."""
     train_cameras: Optional[str] = None
     """Cameras to train on, as in 0,6,12,18; none: these four where there are so many cameras, else all but the last."""
     eval_step: Optional[int] = None
@@ -86,7 +88,7 @@ class CaptureDataParser(DataParser):
         )
 
     @abstractmethod
-    def read(self, folder: Path) -> ZjuLayout:
+    def read(self, folder: Path) -> CaptureLayout:
         """What the folder says of its pictures and cameras.
 
         Raises:
@@ -99,15 +101,32 @@ class CaptureDataParser(DataParser):
 
     def _frames(self, available: int) -> Tuple[List[int], List[int]]:
         """Training frames and novel poses, as positions in the capture."""
-        config, step = self.config, self.config.frame_step
-        all_frames = list(range(config.begin, available, step)) if step > 0 and config.begin >= 0 else []
-        count = len(all_frames) - config.novel_frames if config.frames is None else config.frames
-        if count < 1 or config.novel_frames < 0 or count + config.novel_frames > len(all_frames):
+        config = self.config
+        if config.eval_step is not None and config.eval_step < 1:
+            raise InputError(f"--eval-step {config.eval_step} must be 1 at least; leave it out to score about "
+                             f"{SCORED_FRAMES} frames of each kind.")  # fmt: skip
+        after = self._every(config.begin, available)
+        novel = after if config.novel_begin is None else self._every(config.novel_begin, available)
+        count = config.frames
+        if count is None:
+            count = len(after) - (config.novel_frames if config.novel_begin is None else 0)
+        if config.novel_begin is None:
+            novel = novel[max(count, 0) :]
+        if not (0 < count <= len(after) and 0 <= config.novel_frames <= len(novel)):
             raise InputError(
                 f"{config.data} has {available} frames, too few for --begin {config.begin} --frames {config.frames} "
-                f"--frame-step {step} --novel-frames {config.novel_frames}."
+                f"--frame-step {config.frame_step} --novel-begin {config.novel_begin} --novel-frames "
+                f"{config.novel_frames}."
             )
-        return all_frames[:count], all_frames[count : count + config.novel_frames]
+        trained, novel = after[:count], novel[: config.novel_frames]
+        if twice := sorted(set(trained) & set(novel)):
+            raise InputError(f"Frame {twice[0]} would be trained on and scored as a novel pose: --novel-begin and "
+                             "--novel-frames reach into the training frames.")  # fmt: skip
+        return trained, novel
+
+    def _every(self, begin: int, available: int) -> List[int]:
+        step = self.config.frame_step
+        return list(range(begin, available, step)) if step > 0 and begin >= 0 else []
 
     def _train_cameras(self, available: int) -> List[int]:
         if self.config.train_cameras is None:

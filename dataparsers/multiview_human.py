@@ -7,8 +7,8 @@ from typing import Type
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers._capture import CaptureDataParser, CaptureDataParserConfig
+from nerfstudio_ext.human.capture import CaptureLayout
 from nerfstudio_ext.human.neutral_layout import read_neutral
-from nerfstudio_ext.human.zju_layout import ZjuLayout
 
 
 @dataclass
@@ -24,7 +24,7 @@ class MultiviewHumanDataParser(CaptureDataParser):
 
     config: MultiviewHumanDataParserConfig
 
-    def read(self, folder: Path) -> ZjuLayout:
+    def read(self, folder: Path) -> CaptureLayout:
         return read_neutral(folder)
 
 

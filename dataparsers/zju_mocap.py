@@ -7,7 +7,8 @@ from typing import Type
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers._capture import CaptureDataParser, CaptureDataParserConfig
-from nerfstudio_ext.human.zju_layout import FitName, UnitName, ZjuLayout, read_layout
+from nerfstudio_ext.human.capture import CaptureLayout
+from nerfstudio_ext.human.zju_layout import FitName, UnitName, read_layout
 
 
 @dataclass
@@ -28,7 +29,7 @@ class ZjuMocapDataParser(CaptureDataParser):
 
     config: ZjuMocapDataParserConfig
 
-    def read(self, folder: Path) -> ZjuLayout:
+    def read(self, folder: Path) -> CaptureLayout:
         return read_layout(folder, self.config.translation_unit)
 
     def fit(self) -> FitName:

@@ -9,7 +9,8 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers._people import people_outputs, source_views
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.zju_layout import UnitName, ZjuLayout, read_layout
+from nerfstudio_ext.human.capture import CaptureLayout
+from nerfstudio_ext.human.zju_layout import UnitName, read_layout
 from nerfstudio_ext.human.zju_people import Moment, ZjuPeople
 from nerfstudio_ext.procedural.person import BODY_KEYPOINTS
 
@@ -81,12 +82,12 @@ class ZjuPeopleDataParser(DataParser):
             views = [(index, camera) for index in tests for camera in targets[index]]
         return people_outputs(store, views, dict.fromkeys(range(len(store)), sources), shown=len(trained))
 
-    def _layout(self, folder: Path) -> ZjuLayout:
+    def _layout(self, folder: Path) -> CaptureLayout:
         if not (folder / "annots.npy").is_file():
             raise InputError(f"There is no {folder / 'annots.npy'}: choose with --train-people and --test-people.")
         return read_layout(folder, self.config.translation_unit)
 
-    def _moments(self, folder: Path, layouts: Dict[Path, ZjuLayout], training: bool) -> List[Moment]:
+    def _moments(self, folder: Path, layouts: Dict[Path, CaptureLayout], training: bool) -> List[Moment]:
         config, count = self.config, len(layouts[folder].pictures)
         begin, end, step = (0, count, config.frame_step if training else config.eval_step)
         if training and folder.name in TRAINED:

@@ -8,7 +8,7 @@ import tyro
 
 if TYPE_CHECKING:
     from nerfstudio_ext.human.body_motion import BodyMotion
-    from nerfstudio_ext.human.zju_layout import ZjuLayout
+    from nerfstudio_ext.human.capture import CaptureLayout
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Convert:
     """Unit of T in annots.npy; EasyMocap's is told from its size."""
 
     def main(self) -> None:
-        from nerfstudio_ext.cli.folders import require_empty
+        from nerfstudio_ext.cli.folders import drafted, require_empty
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.export.neutral_capture import write_neutral
 
@@ -42,7 +42,8 @@ class Convert:
             raise InputError("Give --model or --body: the body comes from EasyMocap's parameters or from a file.")
         source = self.source.expanduser()
         layout, motion = self._zju(source) if (source / "annots.npy").is_file() else self._easymocap(source)
-        write_neutral(layout, self.output, motion)
+        with drafted(self.output) as draft:
+            write_neutral(layout, draft, motion)
         print(f"{len(layout.numbers)} frames from {len(layout.cameras)} cameras: {self.output}")
         if not layout.has_masks():
             print("there are no masks, which training needs: name their folder with --masks")
@@ -51,7 +52,7 @@ class Convert:
         else:
             print(f"train on it with:  ns-train neural-body-tiny multiview-human-data --data {self.output}")
 
-    def _zju(self, source: Path) -> Tuple["ZjuLayout", Optional["BodyMotion"]]:
+    def _zju(self, source: Path) -> Tuple["CaptureLayout", Optional["BodyMotion"]]:
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.human.zju_layout import capture_body, read_layout
 
@@ -62,7 +63,7 @@ class Convert:
             return layout, None
         return layout, capture_body(layout, self.body, self.fit, range(len(layout.numbers)))
 
-    def _easymocap(self, source: Path) -> Tuple["ZjuLayout", Optional["BodyMotion"]]:
+    def _easymocap(self, source: Path) -> Tuple["CaptureLayout", Optional["BodyMotion"]]:
         from nerfstudio_ext.human.easymocap_layout import PARAMS, read_easymocap_capture
         from nerfstudio_ext.human.smpl_body import easymocap_motion, read_smpl
         from nerfstudio_ext.human.smpl_params import read_params

@@ -30,7 +30,9 @@ class Official:
     frame_step: int = 1
     """Every so-manieth frame was trained on."""
     novel_frames: int = 0
-    """Frames after the training frames that ns-eval scores as novel poses."""
+    """Frames that ns-eval scores as novel poses."""
+    novel_begin: Optional[int] = None
+    """First of those, as 0 of sequence 390; none: the one after the training frames."""
     fit: Literal["first", "new"] = "first"
     """The fit that it was trained with; the published ones were with the first (params/, vertices/)."""
     train_cameras: Optional[str] = None
@@ -56,8 +58,8 @@ class Official:
         vertices, frames = len(field.codes), len(field.latents)
         parser = ZjuMocapDataParserConfig(
             data=self.data.expanduser().resolve(), fit=self.fit, begin=self.begin, frames=frames,
-            frame_step=self.frame_step, novel_frames=self.novel_frames, train_cameras=self.train_cameras,
-            max_side=self.max_side,
+            frame_step=self.frame_step, novel_frames=self.novel_frames, novel_begin=self.novel_begin,
+            train_cameras=self.train_cameras, max_side=self.max_side,
         )  # fmt: skip
         body = parser.setup().get_dataparser_outputs("train").metadata["body_motion"]
         if body.vertices.shape[1] != vertices:

@@ -41,7 +41,7 @@ class Masks:
     """Unit of T in an annots.npy; in other files it is told from its size."""
 
     def main(self) -> None:
-        from nerfstudio_ext.cli.folders import require_empty
+        from nerfstudio_ext.cli.folders import drafted, require_empty
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.export.video_capture import Selection, write_video_capture
         from nerfstudio_ext.human.camera_files import read_cameras
@@ -58,7 +58,8 @@ class Masks:
         if self.keypoints is not None:
             keypoints = read_keypoints(self.keypoints.expanduser(), self.skeleton).scaled(self.keypoint_scale)
         selection = Selection(self.begin, self.frames, self.step, self.size)
-        lines = write_video_capture(self.videos, self.output, selection, self.strictness, keypoints, cameras)
+        with drafted(self.output) as draft:
+            lines = write_video_capture(self.videos, draft, selection, self.strictness, keypoints, cameras)
         print("\n".join(lines))
         print(f"look at: {self.output / 'sheets'}")
         if cameras is None:
@@ -89,14 +90,15 @@ class Snapshot:
     """Take every so-manieth frame."""
 
     def main(self) -> None:
-        from nerfstudio_ext.cli.folders import require_empty
+        from nerfstudio_ext.cli.folders import drafted, require_empty
         from nerfstudio_ext.export.video_capture import Selection, write_snapshot
         from nerfstudio_ext.human.people_snapshot import read_snapshot
         from nerfstudio_ext.human.smpl_body import read_smpl
 
         require_empty(self.output)
         snapshot, body = read_snapshot(self.subject), read_smpl(self.model)
-        count = write_snapshot(snapshot, body, self.output, Selection(self.begin, self.frames, self.step))
+        with drafted(self.output) as draft:
+            count = write_snapshot(snapshot, body, draft, Selection(self.begin, self.frames, self.step))
         print(f"{count} pictures and a body of {len(body.template)} vertices: {self.output}")
         print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.output} --body "
               f"{self.output / 'body.npz'}")  # fmt: skip

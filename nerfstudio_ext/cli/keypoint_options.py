@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Optional
 
 if TYPE_CHECKING:
+    from nerfstudio_ext.human.capture import CaptureLayout
     from nerfstudio_ext.human.triangulation import Keypoints3D
-    from nerfstudio_ext.human.zju_layout import ZjuLayout
 
 
 @dataclass(kw_only=True)
 class KeypointOptions:
-    """Which 2-D key points of a capture to triangulate, and how."""
+    """Which 2-D key points of a capture to triangulate, how, and how long to fit the body to them."""
 
     keypoints: Optional[Path] = None
     """An .npz with kpts2d, or a folder with one entry per camera (OpenPose, COCO, MMPose), of photos with one .json for
@@ -27,11 +27,11 @@ class KeypointOptions:
     threshold: Optional[float] = None
     """Largest reprojection error in pixels of a detection that is believed; none: 2% of the picture's longer side."""
     steps: int = 300
-    """Steps of the body's fit."""
+    """Steps of the fit of the body's poses to the triangulated key points."""
     translation_unit: Literal["mm", "m"] = "mm"
     """Unit of T in annots.npy."""
 
-    def triangulated(self, layout: "ZjuLayout") -> "Keypoints3D":
+    def triangulated(self, layout: "CaptureLayout") -> "Keypoints3D":
         """The capture's 3-D key points; says how well they agree with the pictures.
 
         Raises:

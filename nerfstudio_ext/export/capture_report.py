@@ -8,8 +8,7 @@ from PIL import Image
 
 from nerfstudio_ext.human.agreement import Agreement, agreement, explain, overlay
 from nerfstudio_ext.human.body_motion import BodyMotion
-from nerfstudio_ext.human.capture import CapturedScene, picture_size
-from nerfstudio_ext.human.zju_layout import ZjuLayout
+from nerfstudio_ext.human.capture import CapturedScene, CaptureLayout, picture_size
 
 GOOD, POOR = 0.6, 0.3
 """Overlap of body and mask that a clothed person in a good fit exceeds, and below which something is wrong."""
@@ -17,7 +16,7 @@ TILE = 480
 """Height of a picture in an overlay."""
 
 
-def write_report(layout: ZjuLayout, motion: BodyMotion, folder: Path, frames: int) -> Tuple[str, bool]:
+def write_report(layout: CaptureLayout, motion: BodyMotion, folder: Path, frames: int) -> Tuple[str, bool]:
     """Write `camera_NN.jpg` with the body over some frames of each camera.
 
     Args:

@@ -10,15 +10,15 @@ import numpy as np
 from nerfstudio_ext.engine.checkpoints import write_text
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_motion import BodyMotion, write_body
-from nerfstudio_ext.human.capture import picture_size
-from nerfstudio_ext.human.neutral_layout import BODY, LENS, TRANSFORMS
-from nerfstudio_ext.human.zju_layout import ZjuLayout
+from nerfstudio_ext.human.capture import CaptureLayout, picture_size
+from nerfstudio_ext.human.neutral_layout import BODY, TRANSFORMS
+from nerfstudio_ext.human.photo_frames import LENS
 
 KEYPOINTS = "keypoints.npz"
 """2-D key points [cameras, frames, joints, 3] under kpts2d, as `ns-ext human fit --keypoints` reads them."""
 
 
-def write_neutral(layout: ZjuLayout, folder: Path, motion: Optional[BodyMotion]) -> None:
+def write_neutral(layout: CaptureLayout, folder: Path, motion: Optional[BodyMotion]) -> None:
     """Write `transforms.json` and copy pictures and masks as they are, with their lens distortion and resolution.
 
     Args:

@@ -92,7 +92,8 @@ def write_video_capture(
     if keypoints is not None and len(keypoints.values) <= numbers[-1]:
         raise InputError(f"The key points have {len(keypoints.values)} frames, but frame {numbers[-1]} is asked for.")
     for source, camera in zip(sources, cameras or ()):
-        _check_size(source, selection.size or (source.width, source.height), camera)
+        size = selection.size or (source.width, source.height)
+        camera.require_centred(source.name, size, "give the size that it was made for with --size")
     lines = []
     for number, source in enumerate(sources):
         joints = None if keypoints is None else _joints(keypoints, number)
@@ -125,15 +126,6 @@ def write_snapshot(snapshot: Snapshot, body: SmplBody, folder: Path, selection: 
     write_annots(folder, [camera], len(numbers), None)
     write_body(motion, folder / "body.npz")
     return len(numbers)
-
-
-def _check_size(source: Source, size: Size, camera: CaptureCamera) -> None:
-    centre = camera.calibration[:2, 2]
-    if not all(0.25 < c / s < 0.75 for c, s in zip(centre, size)):
-        raise InputError(
-            f"The calibration of {source.name} has its centre at {centre[0]:.0f}, {centre[1]:.0f}, which is not near "
-            f"the middle of {size[0]}x{size[1]} pictures: give the size that it was made for with --size."
-        )
 
 
 def _joints(keypoints: Keypoints2D, camera: int) -> List[Joints]:

@@ -20,6 +20,7 @@ from nerfstudio_ext.human.subject import Subject
 
 KEPT_BYTES = 2 * 1024**3
 """Memory for the views of a capture that have been read; at 512x512, 2,048 of them."""
+MASK_FOLDERS = ("mask_cihp", "mask")
 
 Size = Tuple[int, int]
 """Width and height in pixels."""
@@ -61,6 +62,24 @@ class CaptureCamera:
         """fx, fy, cx, cy; OpenCV's pixel centres are at integers, nerfstudio's half a pixel further."""
         return self.calibration[[0, 1, 0, 1], [0, 1, 2, 2]] + [0, 0, 0.5, 0.5]
 
+    def require_centred(self, where: str, size: Size, remedy: str) -> None:
+        """Refuse a calibration that was plainly made for pictures of another size.
+
+        Args:
+            where: Whose calibration it is, for the message.
+            size: Of the pictures.
+            remedy: What to do then.
+
+        Raises:
+            InputError: The principal point is not in the middle half of the picture.
+        """
+        centre = self.calibration[:2, 2]
+        if not all(0.25 < c / s < 0.75 for c, s in zip(centre, size)):
+            raise InputError(
+                f"The calibration of {where} has its centre at {centre[0]:.0f}, {centre[1]:.0f}, which is not near the "
+                f"middle of {size[0]}x{size[1]} pictures: {remedy}."
+            )
+
     def resized(self, old: Size, new: Size) -> "CaptureCamera":
         """The camera of the same picture in another size; the corners of the picture stay where they are."""
         ratio = np.array([new[0] / old[0], new[1] / old[1], 1.0])
@@ -78,6 +97,50 @@ class HumanView:
     mask: Bool[np.ndarray, "height width"]
     depth: Optional[Float[np.ndarray, "height width"]] = None
     """Along the unit ray in metres, 0 beside the person; none where it is not known."""
+
+
+@dataclass(frozen=True)
+class CaptureLayout:
+    """What a folder says of its pictures and cameras, whichever layout it has; lists over frames and cameras in its
+    order."""
+
+    folder: Path
+    cameras: List[CaptureCamera]
+    pictures: List[List[str]]
+    """Paths, from the folder on."""
+    numbers: List[int]
+    """Of the body files of each frame."""
+    keypoints: Optional[Float[np.ndarray, "frames cameras points 3"]]
+    """Pixel and confidence of 2-D key points, where the file has them."""
+    mask_names: Optional[List[List[str]]] = None
+    """Paths, from the folder on, where the file names them; none: they lie in a folder of masks, if anywhere."""
+    body: Optional[Path] = None
+    """A `body.npz` that comes with the capture."""
+
+    def has_masks(self) -> bool:
+        """Whether masks are named, or there is a folder of them."""
+        return self.mask_names is not None or any((self.folder / name).is_dir() for name in MASK_FOLDERS)
+
+    def masks(self) -> List[List[Path]]:
+        """The mask of every picture.
+
+        Raises:
+            InputError: None are named, and there is no folder of masks.
+        """
+        if self.mask_names is not None:
+            return [[self.folder / path for path in row] for row in self.mask_names]
+        for name in MASK_FOLDERS:
+            if (self.folder / name).is_dir():
+                root = self.folder / name
+                return [[(root / path).with_suffix(".png") for path in row] for row in self.pictures]
+        raise InputError(
+            f"{self.folder} names no mask_path and has neither {' nor '.join(MASK_FOLDERS)}: the method needs a mask "
+            "per picture."
+        )
+
+    def files(self) -> List[List[Path]]:
+        """The file of every picture."""
+        return [[self.folder / path for path in row] for row in self.pictures]
 
 
 class CapturedScene:

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.capture import CaptureLayout
 from nerfstudio_ext.human.keypoints import Keypoints2D, named, read_keypoints, read_photo_keypoints
-from nerfstudio_ext.human.zju_layout import ZjuLayout
 
 
 def capture_keypoints(
-    layout: ZjuLayout, path: Optional[Path], skeleton: Optional[str], scale: float, begin: int, step: int
+    layout: CaptureLayout, path: Optional[Path], skeleton: Optional[str], scale: float, begin: int, step: int
 ) -> Keypoints2D:
     """Key points of every frame of a capture.
 

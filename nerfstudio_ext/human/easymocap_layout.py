@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Sequence
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.camera_files import read_cameras
-from nerfstudio_ext.human.zju_layout import MASK_FOLDERS, ZjuLayout
+from nerfstudio_ext.human.capture import MASK_FOLDERS, CaptureLayout
 
 PARAMS = Path("output-smpl-3d", "smpl")
 """Where EasyMocap writes a body's parameters, a file per frame."""
@@ -13,7 +13,7 @@ PARAMS = Path("output-smpl-3d", "smpl")
 
 def read_easymocap_capture(
     folder: Path, masks: Optional[Path] = None, numbers: Optional[Sequence[int]] = None
-) -> ZjuLayout:
+) -> CaptureLayout:
     """Cameras, pictures and masks.
 
     Args:
@@ -35,7 +35,7 @@ def read_easymocap_capture(
             if missed := [number for number in chosen if number not in files]:
                 raise InputError(f"{folder}: camera {name} has no {kind} of frame {missed[0]}; leave out frames that a "
                                  "camera missed, or that camera.")  # fmt: skip
-    return ZjuLayout(
+    return CaptureLayout(
         folder,
         cameras,
         [[str(files[number]) for files in pictures] for number in chosen],

@@ -7,21 +7,18 @@ pickles, of which only plain arrays and containers are read.
 """
 
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Optional, Sequence
+from typing import Any, Dict, Literal, Optional, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_motion import BodyMotion, read_body, read_frame_ids
-from nerfstudio_ext.human.capture import CaptureCamera
+from nerfstudio_ext.human.capture import CaptureCamera, CaptureLayout, picture_size
 
 FitName = Literal["auto", "new", "first"]
 UnitName = Literal["mm", "m"]
-MASK_FOLDERS = ("mask_cihp", "mask")
 FACES = "faces.npy"
 """Not part of the original layout: [faces, 3], so that a body can be drawn filled."""
 _ARRAYS = {
@@ -34,50 +31,6 @@ _ARRAYS = {
     ("_codecs", "encode"),
     ("collections", "OrderedDict"),
 }
-
-
-@dataclass(frozen=True)
-class ZjuLayout:
-    """What `annots.npy` says, or `transforms.json` in the neutral layout; lists over frames and cameras in its
-    order."""
-
-    folder: Path
-    cameras: List[CaptureCamera]
-    pictures: List[List[str]]
-    """Paths, from the folder on."""
-    numbers: List[int]
-    """Of the body files of each frame."""
-    keypoints: Optional[Float[np.ndarray, "frames cameras points 3"]]
-    """Pixel and confidence of 2-D key points, where the file has them."""
-    mask_names: Optional[List[List[str]]] = None
-    """Paths, from the folder on, where the file names them; none: they lie in a folder of masks, if anywhere."""
-    body: Optional[Path] = None
-    """A `body.npz` that comes with the capture."""
-
-    def has_masks(self) -> bool:
-        """Whether masks are named, or there is a folder of them."""
-        return self.mask_names is not None or any((self.folder / name).is_dir() for name in MASK_FOLDERS)
-
-    def masks(self) -> List[List[Path]]:
-        """The mask of every picture.
-
-        Raises:
-            InputError: None are named, and there is no folder of masks.
-        """
-        if self.mask_names is not None:
-            return [[self.folder / path for path in row] for row in self.mask_names]
-        for name in MASK_FOLDERS:
-            if (self.folder / name).is_dir():
-                root = self.folder / name
-                return [[(root / path).with_suffix(".png") for path in row] for row in self.pictures]
-        raise InputError(
-            f"{self.folder} names no mask_path and has neither {' nor '.join(MASK_FOLDERS)}: the method needs a mask "
-            "per picture."
-        )
-
-    def files(self) -> List[List[Path]]:
-        """The file of every picture."""
-        return [[self.folder / path for path in row] for row in self.pictures]
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -109,7 +62,7 @@ def read_plain(path: Path) -> Any:
         raise InputError(f"{path} cannot be read as a file of plain numbers ({error}).") from error
 
 
-def read_layout(folder: Path, unit: UnitName = "mm") -> ZjuLayout:
+def read_layout(folder: Path, unit: UnitName = "mm") -> CaptureLayout:
     """Cameras and picture names of a folder.
 
     Args:
@@ -117,8 +70,8 @@ def read_layout(folder: Path, unit: UnitName = "mm") -> ZjuLayout:
         unit: Of T.
 
     Raises:
-        InputError: The file is missing or holds something else, cameras are impossible, a frame lacks a camera, or T is
-            plainly not in that unit.
+        InputError: The file is missing or holds something else, cameras are impossible, a frame lacks a camera, T is
+            plainly not in that unit, or K is for pictures of another size.
     """
     path = folder / "annots.npy"
     annots = read_plain(path)
@@ -151,10 +104,15 @@ def read_layout(folder: Path, unit: UnitName = "mm") -> ZjuLayout:
         CaptureCamera(k.reshape(3, 3), d, r, t / (1000.0 if unit == "mm" else 1.0))
         for k, d, r, t in zip(arrays["K"], arrays["D"], rotations, arrays["T"])
     ]
+    for number, (camera, name) in enumerate(zip(cameras, pictures[0])):
+        # A calibration alone comes without pictures; those that a user misses are missed where they are opened.
+        if (folder / name).is_file():
+            remedy = "scale K with the pictures, or the pictures to the size that it was made for"
+            camera.require_centred(f"camera {number} in {path}", picture_size(folder / name), remedy)
     keypoints = [np.asarray(frame["kpts2d"], dtype=np.float64) for frame in frames if "kpts2d" in frame]
     whole = len(keypoints) == len(frames) and all(k.ndim == 3 and k.shape == keypoints[0].shape for k in keypoints)
     numbers = [frame_number(row[0]) for row in pictures]
-    return ZjuLayout(folder, cameras, pictures, numbers, np.stack(keypoints) if whole else None)
+    return CaptureLayout(folder, cameras, pictures, numbers, np.stack(keypoints) if whole else None)
 
 
 def _check_unit(translations: np.ndarray, unit: UnitName, path: Path) -> None:
@@ -186,7 +144,7 @@ def frame_number(picture: str) -> int:
     )
 
 
-def read_zju_body(layout: ZjuLayout, fit: FitName, frames: Sequence[int]) -> BodyMotion:
+def read_zju_body(layout: CaptureLayout, fit: FitName, frames: Sequence[int]) -> BodyMotion:
     """The body in some frames, unchecked.
 
     Args:
@@ -227,7 +185,7 @@ def read_zju_body(layout: ZjuLayout, fit: FitName, frames: Sequence[int]) -> Bod
     )
 
 
-def capture_body(layout: ZjuLayout, body: Optional[Path], fit: FitName, frames: Sequence[int]) -> BodyMotion:
+def capture_body(layout: CaptureLayout, body: Optional[Path], fit: FitName, frames: Sequence[int]) -> BodyMotion:
     """The checked body of some frames, from the folder's fits or from a `body.npz`: this one, or the capture's own.
 
     Where a `body.npz` has ``frame_ids``, they say which frame of the capture each of its frames is; otherwise it has

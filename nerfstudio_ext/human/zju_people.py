@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_motion import MAX_EXTENT
-from nerfstudio_ext.human.capture import CapturedScene
+from nerfstudio_ext.human.capture import CapturedScene, CaptureLayout
 from nerfstudio_ext.human.subject import Subject, SubjectStore
-from nerfstudio_ext.human.zju_layout import ZjuLayout, read_plain
+from nerfstudio_ext.human.zju_layout import read_plain
 
 KEPT = 4
 """Moments whose pictures stay in memory; one of 23 cameras at 512x512 takes 24 MB."""
@@ -48,7 +48,7 @@ class ZjuPeople(SubjectStore):
     """
 
     def __init__(
-        self, layouts: Mapping[Path, ZjuLayout], moments: Sequence[Moment], size: int, keypoint_names: Sequence[str]
+        self, layouts: Mapping[Path, CaptureLayout], moments: Sequence[Moment], size: int, keypoint_names: Sequence[str]
     ) -> None:
         self.keypoint_names, self._moments, self._size = tuple(keypoint_names), list(moments), size
         self._layouts = layouts

@@ -136,6 +136,8 @@ def test_easymocaps_folders_train(drawn, tmp_path, capsys):
     Convert(source, tmp_path / "neutral", body=drawn / "body.npz").main()
     assert "multiview-human-data" in capsys.readouterr().out
     wanted = ZjuMocapDataParserConfig(data=drawn).setup().get_dataparser_outputs("train")
+    builds = [read_body(path / "body.npz").build for path in (tmp_path / "neutral", drawn)]
+    assert builds[0] == builds[1] and builds[0] is not None, "so that it can walk"
     same(parse(tmp_path / "neutral"), wanted)
     # Without masks and body both are missed by name; the key points that fit a body come from elsewhere.
     shutil.move(source / "mask", tmp_path / "labels")
@@ -186,12 +188,17 @@ SPOILED = {
     "the same twice": (lambda f: rewrite(f, lambda m: m["frames"].append(m["frames"][0])), "second picture"),
     "a camera missed a moment": (lambda f: rewrite(f, lambda m: m["frames"].pop(4)), "camera 01 has no picture of fra"),
     "no calibration": (lambda f: rewrite(f, lambda m: m["frames"][1].pop("fl_x")), "has no fl_x"),
-    "words": (lambda f: rewrite(f, lambda m: m["frames"][1].update(cx="left")), "intrinsics are numbers"),
+    "words": (lambda f: rewrite(f, lambda m: m["frames"][1].update(cx="left")), "cx is .left., which is no number"),
     "a camera that moves": (lambda f: rewrite(f, lambda m: moved(m["frames"][3])), "camera 00 moves"),
     "no rotation": (
         lambda f: rewrite(f, lambda m: [x.update(transform_matrix=np.ones((4, 4)).tolist()) for x in m["frames"]]),
-        "holds no rotation",
+        "are no rotation",
     ),
+    "pictures of another size": (
+        lambda f: rewrite(f, lambda m: [x.update(w=96, h=96) for x in m["frames"]]),
+        "48x48, but its intrinsics are for 96x96",
+    ),
+    "a fisheye": (lambda f: rewrite(f, lambda m: m.update(camera_model="OPENCV_FISHEYE")), "camera_model OPENCV_FISHE"),
     "a mask too few": (lambda f: rewrite(f, lambda m: m["frames"][5].pop("mask_path")), "masks for some pictures"),
     "frames by name": (lambda f: rewrite(f, lambda m: m.update(frames={"a": {}})), "must be a list"),
     "a moment in words": (lambda f: rewrite(f, lambda m: m["frames"][0].update(frame_index="first")), "whole number"),

@@ -84,6 +84,11 @@ def test_frames_and_cameras_are_chosen(original):
     assert outputs.metadata["trained_frames"] == [0, 1]
     assert outputs.metadata["views"] == [(0, 0), (0, 1), (1, 0), (1, 1)], "all but the last camera"
     assert len(outputs.metadata["body_motion"].vertices) == 3
+    vertices = outputs.metadata["body_motion"].vertices
+    early = parse(original, "val", begin=1, novel_begin=0, novel_frames=1)
+    assert early.metadata["trained_frames"] == [0, 1] and early.metadata["views"] == [(0, 2), (1, 2), (2, 2)]
+    assert [path.stem for path in early.image_filenames] == ["000001", "000002", "000000"]
+    assert torch.equal(early.metadata["body_motion"].vertices, vertices[[1, 2, 0]])
     test = parse(original, "val", frames=2, novel_frames=1)
     assert test.metadata["views"] == [(0, 2), (1, 2), (2, 2)]
     assert test.cameras.times.flatten().tolist() == [0.0, 0.5, 1.0]
@@ -93,6 +98,10 @@ def test_frames_and_cameras_are_chosen(original):
         (dict(frames=3, novel_frames=1), "3 frames, too few"),
         (dict(train_cameras="0,1,2"), "one at least is left"),
         (dict(train_cameras="a"), "not 'a'"),
+        (dict(novel_begin=0, novel_frames=1), "Frame 0 would be trained on and scored"),
+        (dict(begin=1, novel_begin=0, novel_frames=4), "too few for .* --novel-begin 0 --novel-frames 4"),
+        (dict(eval_step=0), "--eval-step 0 must be 1"),
+        (dict(eval_step=-1), "--eval-step -1 must be 1"),
     ]:
         with pytest.raises(InputError, match=message):
             parse(original, **options)
@@ -128,6 +137,10 @@ SPOILED = {
     "cameras in another order": (
         lambda f: annotate(f, lambda a: [a["cams"].update({k: a["cams"][k][1:] + a["cams"][k][:1]}) for k in "KDRT"]),
         "would fit if the cameras are in another order",
+    ),
+    "K for pictures of another size": (
+        lambda f: annotate(f, lambda a: a["cams"].update(K=[np.diag([2.0, 2, 1]) @ k for k in a["cams"]["K"]])),
+        "centre at 47, 47, which is not near the middle of 48x48",
     ),
     "vertices in mm": (lambda f: vertices(f, lambda v: 1000 * v), "must be in metres"),
     "y up": (lambda f: vertices(f, lambda v: v[:, [0, 2, 1]] * np.float32([1, 1, -1])), "y up"),

@@ -110,6 +110,7 @@ def test_mistakes_are_told(videos, calibration, keypoints, tmp_path):
         settings = {"videos": tuple(paths), "output": tmp_path / "new", **options}
         with pytest.raises(InputError, match=message):
             Masks(**settings).main()
+        assert not list(tmp_path.iterdir()), "nothing is left, so that it can be tried again"
 
 
 def test_pictures_cover_a_size_and_are_cut_about_the_middle():
