@@ -87,11 +87,14 @@ class Fit(KeypointOptions):
     def main(self) -> None:
         import numpy as np
 
+        from nerfstudio_ext.cli.folders import require_writable
         from nerfstudio_ext.export.capture_report import write_report
+        from nerfstudio_ext.human.body_motion import write_body
         from nerfstudio_ext.human.capture import CapturedScene
-        from nerfstudio_ext.human.fit import fill_out, fit_body, write_fit
+        from nerfstudio_ext.human.fit import fill_out, fit_body
         from nerfstudio_ext.human.neutral_layout import open_layout
 
+        require_writable(self.output, ".npz")
         layout = open_layout(self.data.expanduser(), self.translation_unit)
         joints = self.triangulated(layout)
         fitted = fit_body(joints, {} if self.weight is None else {"weight": self.weight}, self.steps)
@@ -100,9 +103,9 @@ class Fit(KeypointOptions):
             files, masks = layout.files(), layout.masks()
             scene = CapturedScene(layout.cameras, [files[f] for f in frames], [masks[f] for f in frames], 320)
             views = [[scene.view(k, c).mask for c in range(len(scene.cameras))] for k in range(len(frames))]
-            fitted = fill_out(fitted, scene.cameras, views, frames)
+            fitted = fill_out(fitted, joints, scene.cameras, views, frames)
         print(f"body: {fitted.report()}")
-        write_fit(fitted, self.output)
+        write_body(fitted.motion, self.output)
         text, _ = write_report(layout, fitted.motion, self.output.with_suffix(""), 6)
         print(f"{text}\nbody: {self.output}; overlays: {self.output.with_suffix('')}")
         parser = "zju-mocap-data" if (self.data.expanduser() / "annots.npy").is_file() else "multiview-human-data"
@@ -200,27 +203,37 @@ class Smpl:
     """The body.npz to write."""
     blend_shapes: bool = True
     """Bend the surface with the pose; ZJU-MoCap's first fit (params, not new_params) was made without."""
+    convention: Literal["easymocap", "smpl"] = "easymocap"
+    """What Rh and Th are: a turn about the origin and a shift (EasyMocap, ZJU-MoCap), or global_orient and transl
+    of SMPL's makers, a turn about the pelvis."""
 
     def main(self) -> None:
+        import numpy as np
+
+        from nerfstudio_ext.cli.folders import require_other, require_writable
         from nerfstudio_ext.human.body_motion import write_body
-        from nerfstudio_ext.human.smpl_body import easymocap_motion, read_smpl
+        from nerfstudio_ext.human.smpl_body import easymocap_motion, from_smplx, read_smpl
         from nerfstudio_ext.human.smpl_params import read_params
 
+        require_writable(self.output, ".npz")
+        require_other(self.output, self.model)
         params = read_params(self.params)
         body = read_smpl(self.model)
-        motion = easymocap_motion(body, params.poses, params.betas, params.root_rotation, params.root_translation,
+        root, shift = params.root_rotation, params.root_translation
+        if self.convention == "smpl":
+            root, shift = from_smplx(body, params.betas, root, shift)
+        motion = easymocap_motion(body, params.poses, params.betas, root, shift,
                                   self.blend_shapes, params.expressions).check(str(self.params))  # fmt: skip
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        write_body(motion, self.output)
+        write_body(motion, self.output, frame_ids=np.asarray(params.numbers))
         print(f"{len(motion.vertices)} frames of {motion.vertices.shape[1]} vertices: {self.output}")
 
 
 @dataclass
 class Walk:
-    """Write a walking motion for a body that was drawn or fitted here, to repose a trained person with."""
+    """Write a walking motion for a person that was drawn or fitted here, to repose a trained run with."""
 
     like: Annotated[Path, tyro.conf.Positional]
-    """The body.npz whose build and place it takes."""
+    """Whose build and place it takes: the folder of a trained run, or a body.npz."""
     output: Annotated[Path, tyro.conf.Positional]
     """The body.npz to write."""
     frames: int = 24
@@ -229,14 +242,22 @@ class Walk:
     """Degrees that the person turns."""
 
     def main(self) -> None:
-        from nerfstudio_ext.human.body_motion import write_body
+        from nerfstudio_ext.cli.folders import require_other, require_writable
+        from nerfstudio_ext.engine.errors import InputError
+        from nerfstudio_ext.human.body_motion import read_body, write_body
         from nerfstudio_ext.procedural.new_poses import walk_like
 
-        motion = walk_like(self.like, self.frames, self.turn).check("The walk")
-        self.output.parent.mkdir(parents=True, exist_ok=True)
+        require_writable(self.output, ".npz")
+        require_other(self.output, self.like)
+        if self.frames < 1:
+            raise InputError(f"--frames {self.frames}: a walk has one frame at least.")
+        from_file = self.like.suffix == ".npz"
+        like = read_body(self.like) if from_file else _open(self.like, None).model.motion
+        motion = walk_like(like, str(self.like), self.frames, self.turn).check("The walk")
         write_body(motion, self.output)
         print(f"{self.frames} frames: {self.output}")
-        print(f"show it with:  ns-ext human repose RUN {self.output} reposed.mp4")
+        run = "RUN" if from_file else self.like
+        print(f"show it with:  ns-ext human repose {run} {self.output} reposed.mp4")
 
 
 def _open(run: Path, motion: Optional[Path]) -> Any:

@@ -38,7 +38,12 @@ def orbit(
         size: Width and height in pixels.
         turns: Full circles.
         freeze: Stay in this frame of the motion; none: all frames pass.
+
+    Raises:
+        InputError: There are no pictures, or nothing in them.
     """
+    if pictures < 1 or size < 1:
+        raise InputError(f"--pictures {pictures} --size {size}: a film needs one picture and one pixel at least.")
     poses = captured.camera_to_worlds.cpu()
     up = _up(poses)
     across = torch.linalg.cross(up, torch.tensor([0.0, 1.0, 0.0] if abs(float(up[0])) > 0.5 else [1.0, 0.0, 0.0]))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.body_model import BodyModel, anny_body, anny_keypoints
+from nerfstudio_ext.human.body_model import BodyModel, anny_body
 from nerfstudio_ext.human.triangulation import Keypoints3D
 
 LIMBS = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("shoulder", "hip"))
@@ -54,8 +54,9 @@ def fit_build(keypoints: Keypoints3D, fixed: Dict[str, float]) -> Tuple[Dict[str
 
     @cache
     def own_lengths(*values: float) -> Dict[str, float]:
-        vertices = anny_body(phenotype(np.array([1.0, *values]))).rest_vertices
-        return limb_lengths({name: (weights @ vertices).numpy()[None] for name, weights in anny_keypoints().items()})
+        body = anny_body(phenotype(np.array([1.0, *values])))
+        points = {name: weights @ body.rest_vertices for name, weights in body.find_keypoints().items()}
+        return limb_lengths({name: point.numpy()[None] for name, point in points.items()})
 
     def misfit(values: np.ndarray) -> np.ndarray:
         own = own_lengths(*values[1:].tolist())

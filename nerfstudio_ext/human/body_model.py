@@ -4,7 +4,7 @@ import gzip
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -17,27 +17,39 @@ from nerfstudio_ext.human.skinning import bone_transforms, rotation_matrix, skin
 
 @dataclass(frozen=True)
 class BodyModel:
-    """A mesh at rest with joints and skinning weights; parents precede their children."""
+    """A mesh at rest with joints and skinning weights, from whichever family; parents precede their children.
 
-    rest_vertices: Float[Tensor, "vertices 3"]
+    Vertices and joints at rest may be those of several frames, as of a face that moves, which are then posed together.
+    """
+
+    rest_vertices: Float[Tensor, "*frames vertices 3"]
     faces: Int[Tensor, "faces 3"]
-    joints: Float[Tensor, "joints 3"]
+    joints: Float[Tensor, "*frames joints 3"]
     """Where the bones turn, once bound."""
     parents: Tuple[int, ...]
     weights: Float[Tensor, "vertices joints"]
     joint_names: Tuple[str, ...]
     bind: Float[Tensor, "joints 4 4"]
     """Motion of each bone from the mesh at rest to the pose without rotations, in which `joints` are; often none."""
+    pose_directions: Optional[Float[Tensor, "vertices 3 features"]] = None
+    """How the surface bends with the pose, for each number by which the joints' rotations, the first one's left out,
+    differ from none; SMPL's pose blend shapes."""
+    find_keypoints: Callable[[], Dict[str, Float[Tensor, "vertices"]]] = dict
+    """Where joints that detectors find lie: weights of the vertices, by COCO's names."""
 
     def pose(self, rotations: Float[Tensor, "frames joints 3 3"]) -> Float[Tensor, "frames vertices 3"]:
         """Vertices of each frame; rotations are about the joints, in axes parallel to the world's."""
         transforms = bone_transforms(rotations, self.joints, self.parents) @ self.bind
-        return skin(self.rest_vertices, self.weights, transforms)
+        vertices = self.rest_vertices
+        if self.pose_directions is not None:
+            features = (rotations[:, 1:] - torch.eye(3)).flatten(1)
+            vertices = vertices + torch.einsum("vkp,fp->fvk", self.pose_directions, features)
+        return skin(vertices, self.weights, transforms)
 
     def pose_joints(self, rotations: Float[Tensor, "frames joints 3 3"]) -> Float[Tensor, "frames joints 3"]:
         """Where the joints of each frame are; rotations as for `pose`."""
         transforms = bone_transforms(rotations, self.joints, self.parents)
-        return (transforms[..., :3] @ self.joints[:, :, None])[..., :3, 0] + transforms[..., :3, 3]
+        return (transforms[..., :3] @ self.joints[..., None])[..., :3, 0] + transforms[..., :3, 3]
 
     def rotations(self, named: Dict[str, Float[Tensor, "frames 3"]]) -> Float[Tensor, "frames joints 3 3"]:
         """Joint rotations from axis-angle vectors by joint name; joints that are not named stay at rest.
@@ -157,6 +169,7 @@ def _shaped(face: bool, **kwargs: Any) -> BodyModel:
             weights=model.dense_vertex_bone_weights.float(),
             joint_names=tuple(model.bone_labels),
             bind=(shape["bone_poses"][0] @ torch.linalg.inv(shape["rest_bone_poses"][0])).float(),
+            find_keypoints=anny_keypoints,
         )
 
 

@@ -5,8 +5,7 @@ sideways, and how much joints turn from frame to frame.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Container, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.agreement import coarse_overlap
 from nerfstudio_ext.human.body_build import fit_build, scaled_body
 from nerfstudio_ext.human.body_model import BodyModel, anny_keypoints
-from nerfstudio_ext.human.body_motion import BodyMotion, write_body
+from nerfstudio_ext.human.body_motion import BodyMotion, Build
 from nerfstudio_ext.human.capture import CaptureCamera
 from nerfstudio_ext.human.skinning import bone_transforms, rotation_matrix, skin
 from nerfstudio_ext.human.triangulation import Keypoints3D
@@ -48,6 +47,8 @@ FINE = 90
 """Squares along a picture's longer side in which silhouettes are compared."""
 LEAST_JOINTS = 6
 """Joints that must be seen at least once."""
+REFIT_STEPS = 60
+"""Of the poses, when the body has got another weight."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class FittedBody:
     """A body model in the poses of a capture."""
 
     body: BodyModel
-    phenotype: Dict[str, float]
-    size: float
-    """Of the body, against the phenotype's own."""
+    build: Build
     motion: BodyMotion
+    turns: Float[Tensor, "frames bones 3"]
+    """Axis-angle vectors of the bones in `STIFFNESS`."""
     rotations: Float[Tensor, "frames joints 3 3"]
     error: Float[Tensor, "frames joints"]
     """Distance of each key point from the body's in metres; not a number where there was none."""
@@ -74,10 +75,10 @@ class FittedBody:
     def report(self) -> str:
         """Build and errors in words."""
         height = float(np.ptp(self.body.rest_vertices[:, 2].numpy()))
-        build = ", ".join(f"{name} {value:.2f}" for name, value in self.phenotype.items())
+        build = ", ".join(f"{name} {value:.2f}" for name, value in self.build.phenotype.items())
         error = 100 * self.error[torch.isfinite(self.error)]
         return (
-            f"{height:.2f} m tall ({build}; size {self.size:.2f}); median distance to the key points "
+            f"{height:.2f} m tall ({build}; size {self.build.size:.2f}); median distance to the key points "
             f"{float(error.median()):.1f} cm, 90th percentile {float(error.quantile(0.9)):.1f} cm"
         )
 
@@ -93,26 +94,39 @@ def fit_body(keypoints: Keypoints3D, phenotype: Optional[Dict[str, float]] = Non
     Raises:
         InputError: Too little is seen, or it is no person in metres.
     """
-    weights = anny_keypoints()
-    used = [k for k, name in enumerate(keypoints.names) if name in weights and keypoints.seen[:, k].any()]
+    used = _used(keypoints, anny_keypoints())
     if len(used) < LEAST_JOINTS:
         raise InputError(
             f"Only {len(used)} of the body's joints are seen anywhere: at least {LEAST_JOINTS} are needed."
         )
-    build, size = fit_build(keypoints, phenotype or {})
-    body = scaled_body(build, size)
-    names = [keypoints.names[k] for k in used]
-    regressor = torch.stack([weights[name] for name in names])
+    return _fit_poses(keypoints, Build(*fit_build(keypoints, phenotype or {})), None, steps)
+
+
+def _used(keypoints: Keypoints3D, known: Container[str]) -> List[int]:
+    """Key points that the body model knows and that are seen in some frame."""
+    return [k for k, name in enumerate(keypoints.names) if name in known and keypoints.seen[:, k].any()]
+
+
+def _fit_poses(keypoints: Keypoints3D, build: Build, start: Optional[FittedBody], steps: int) -> FittedBody:
+    """Pose of every frame for one build, from poses that fit another one already or from none."""
+    body = scaled_body(build.phenotype, build.size)
+    weights = body.find_keypoints()
+    used = _used(keypoints, weights)
+    regressor = torch.stack([weights[keypoints.names[k]] for k in used])
     points = torch.from_numpy(keypoints.points[:, used]).float()
     seen = torch.isfinite(points).all(-1)
     target = torch.where(seen[..., None], points, 0.0)
 
-    turns = torch.nn.Parameter(torch.zeros(len(points), len(STIFFNESS), 3))
-    root, shift = (torch.nn.Parameter(value) for value in _start(regressor @ body.rest_vertices, target, seen))
+    if start is None:
+        values = (torch.zeros(len(points), len(STIFFNESS), 3), *_start(regressor @ body.rest_vertices, target, seen))
+    else:
+        values = (start.turns.clone(), start.motion.root_rotation.clone(), start.motion.root_translation.clone())
+    turns, root, shift = (torch.nn.Parameter(value) for value in values)
+    rate = 0.04 if start is None else 0.01
     posed = _Posed(body, regressor)
     stiffness = torch.tensor(list(STIFFNESS.values()))[:, None]
     knees = [list(STIFFNESS).index(name) for name in KNEES]
-    optimizer = torch.optim.Adam([{"params": [turns, root], "lr": 0.04}, {"params": [shift], "lr": 0.02}])
+    optimizer = torch.optim.Adam([{"params": [turns, root], "lr": rate}, {"params": [shift], "lr": rate / 2}])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in track(range(steps), "Fitting the body", console=CONSOLE, transient=True):
         distance = (posed.keypoints(turns, root, shift) - target).square().sum(-1)
@@ -130,8 +144,8 @@ def fit_body(keypoints: Keypoints3D, phenotype: Optional[Dict[str, float]] = Non
         error = (posed.keypoints(turns, root, shift) - target).norm(dim=-1)
         rotations = posed.rotations(turns)
     error = torch.where(seen, error, torch.nan)
-    motion = place(body, rotations, root.detach(), shift.detach())
-    return FittedBody(body, build, size, motion, rotations, error)
+    motion = replace(place(body, rotations, root.detach(), shift.detach()), build=build)
+    return FittedBody(body, build, motion, turns.detach(), rotations, error)
 
 
 def place(body: BodyModel, rotations: Tensor, root: Tensor, shift: Tensor) -> BodyMotion:
@@ -139,18 +153,6 @@ def place(body: BodyModel, rotations: Tensor, root: Tensor, shift: Tensor) -> Bo
     vertices = torch.cat([body.pose(frame[None]) for frame in rotations])
     placed = vertices @ rotation_matrix(root).transpose(1, 2) + shift[:, None]
     return BodyMotion(placed, body.faces, root, shift, body.rest_vertices)
-
-
-def write_fit(fitted: FittedBody, path: Path) -> None:
-    """Write `body.npz`, and into it what the build is, so that other motions can be made for the same body."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_body(
-        fitted.motion,
-        path,
-        phenotype_names=np.array(list(fitted.phenotype)),
-        phenotype_values=np.array(list(fitted.phenotype.values())),
-        size=np.array(fitted.size),
-    )
 
 
 class _Posed:
@@ -207,6 +209,7 @@ def _start(rest: Tensor, target: Tensor, seen: Tensor) -> Tuple[Tensor, Tensor]:
 
 def fill_out(
     fitted: FittedBody,
+    keypoints: Keypoints3D,
     cameras: Sequence[CaptureCamera],
     masks: Sequence[Sequence[Bool[np.ndarray, "height width"]]],
     frames: Sequence[int],
@@ -214,27 +217,28 @@ def fill_out(
 ) -> FittedBody:
     """The fit with the weight whose silhouettes overlap the masks most, since key points say nothing about it.
 
+    The surface that the body's own key points lie in moves with the weight, so that the poses are fitted once more.
+
     Args:
         fitted: From key points.
+        keypoints: The same.
         cameras: Of the masks.
         masks: By frame and camera.
         frames: Frames of the fit that the masks belong to.
         candidates: Values of the phenotype ``weight`` to try.
     """
     chosen = list(frames)
-    best, result = -1.0, fitted
+    root, shift = fitted.motion.root_rotation, fitted.motion.root_translation
+    overlaps = []
     for weight in candidates:
-        phenotype = {**fitted.phenotype, "weight": weight}
-        body = scaled_body(phenotype, fitted.size)
-        root, shift = fitted.motion.root_rotation, fitted.motion.root_translation
+        body = scaled_body({**fitted.build.phenotype, "weight": weight}, fitted.build.size)
         some = place(body, fitted.rotations[chosen], root[chosen], shift[chosen])
-        overlaps = [
+        found = [
             coarse_overlap(camera, vertices.double().numpy(), mask, FINE)
             for vertices, row in zip(some.vertices, masks)
             for camera, mask in zip(cameras, row)
         ]
-        if float(np.mean(overlaps)) > best:
-            best = float(np.mean(overlaps))
-            motion = place(body, fitted.rotations, root, shift)
-            result = replace(fitted, body=body, phenotype=phenotype, motion=motion)
-    return result
+        overlaps.append(float(np.mean(found)))
+    weight = candidates[int(np.argmax(overlaps))]
+    build = replace(fitted.build, phenotype={**fitted.build.phenotype, "weight": weight})
+    return _fit_poses(keypoints, build, fitted, REFIT_STEPS)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.capture import CaptureCamera
-from nerfstudio_ext.human.smpl_body import SmplBody, easymocap_motion
+from nerfstudio_ext.human.smpl_body import SmplBody, easymocap_motion, from_smplx
 from nerfstudio_ext.human.zju_layout import PlainUnpickler
 
 UPRIGHT = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
@@ -53,16 +53,12 @@ class Snapshot:
             InputError: The poses are of another body.
         """
         chosen, centre = list(frames), self.translations.mean(0)
-        pelvis = body.rest(torch.from_numpy(self.betas).float())[1][0].double().numpy()
-        turns, shifts = [], []
-        for root, translation in zip(self.poses[chosen, :3], self.translations[chosen]):
-            rotation = cv2.Rodrigues(root)[0]
-            # Their body turns about the pelvis at rest, a motion's about the world's origin.
-            about_origin = translation + pelvis - rotation @ pelvis
-            turns.append(cv2.Rodrigues(UPRIGHT @ rotation)[0][:, 0])
-            shifts.append(UPRIGHT @ (about_origin - centre))
-        arrays = (self.poses[chosen], self.betas, np.stack(turns), np.stack(shifts))
-        poses, betas, roots, places = (torch.from_numpy(np.asarray(array)).float() for array in arrays)
+        poses, betas = (torch.from_numpy(np.asarray(array)).float() for array in (self.poses[chosen], self.betas))
+        # Their body turns about the pelvis at rest, a motion's about the world's origin.
+        shifts = torch.from_numpy(self.translations[chosen] - centre).float()
+        places = from_smplx(body, betas, poses[:, :3], shifts)[1] @ torch.from_numpy(UPRIGHT).float().T
+        turns = [cv2.Rodrigues(UPRIGHT @ cv2.Rodrigues(root)[0])[0][:, 0] for root in self.poses[chosen, :3]]
+        roots = torch.from_numpy(np.stack(turns)).float()
         motion = easymocap_motion(body, poses, betas, roots, places).check(str(self.folder))
         old = self.camera
         rotation = old.rotation @ UPRIGHT.T

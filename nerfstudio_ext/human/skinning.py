@@ -20,7 +20,7 @@ def rotation_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*ba
 
 
 def bone_transforms(
-    rotations: Float[Tensor, "batch joints 3 3"], joints: Float[Tensor, "joints 3"], parents: Sequence[int]
+    rotations: Float[Tensor, "batch joints 3 3"], joints: Float[Tensor, "*batch joints 3"], parents: Sequence[int]
 ) -> Float[Tensor, "batch joints 4 4"]:
     """Rigid motion of each bone from the rest pose, metres.
 
@@ -40,13 +40,13 @@ def bone_transforms(
 
 
 def skin(
-    vertices: Float[Tensor, "vertices 3"],
+    vertices: Float[Tensor, "*batch vertices 3"],
     weights: Float[Tensor, "vertices joints"],
     transforms: Float[Tensor, "batch joints 4 4"],
 ) -> Float[Tensor, "batch vertices 3"]:
-    """Vertices at rest moved to the pose."""
+    """Vertices at rest, of all poses or of each, moved to the pose."""
     blended = torch.einsum("vj,bjkl->bvkl", weights, transforms)
-    return (blended[..., :3] @ vertices[:, :, None])[..., :3, 0] + blended[..., :3, 3]
+    return (blended[..., :3] @ vertices[..., None])[..., :3, 0] + blended[..., :3, 3]
 
 
 def unskin(

@@ -8,25 +8,32 @@ the package chumpy, which no longer installs: their numbers are taken, nothing o
 hands_componentsl and -r [45, 45] and hands_meanl and -r [45]; the shape directions of SMPL-X end in expressions.
 """
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
+import scipy.sparse
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_model import BodyModel
 from nerfstudio_ext.human.body_motion import BodyMotion
-from nerfstudio_ext.human.skinning import bone_transforms, rotation_matrix
+from nerfstudio_ext.human.skinning import rotation_matrix
+from nerfstudio_ext.human.zju_layout import PlainUnpickler
 
 KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
 HAND_KEYS = ("hands_componentsl", "hands_componentsr", "hands_meanl", "hands_meanr")
 BODY, FACE, HAND = 22, 3, 15
 """Joints of the body, of the face in SMPL-X, and of one hand."""
-ALLOWED = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs", "collections"}
+JOINT_NAMES = (
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
+    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
+    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+)  # fmt: skip
+"""Of the body, as its makers call them; the head's and the hands' come behind."""
 _SPARSE = ("csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array")
 
 
@@ -55,38 +62,44 @@ class SmplBody:
     hands: Optional[Hands] = None
     """Where the file tells."""
 
-    def rest(self, betas: Float[Tensor, "shapes"]) -> Tuple[Float[Tensor, "vertices 3"], Float[Tensor, "joints 3"]]:
-        """Vertices and joints of a shape before it is posed; fewer numbers than the body has mean zeros behind them."""
-        shaped = self.template + self.shape_directions[..., : len(betas)] @ betas[: self.shape_directions.shape[2]]
-        return shaped, self.regressor @ shaped
-
-    def pose(
+    def shaped(
         self,
-        poses: Float[Tensor, "frames joints 3"],
         betas: Float[Tensor, "shapes"],
         blend_shapes: bool = True,
         expressions: Optional[Float[Tensor, "frames expressions"]] = None,
-    ) -> Float[Tensor, "frames vertices 3"]:
-        """Vertices of each frame.
+    ) -> BodyModel:
+        """One person's body, as all of the suite's are: y up, at rest in the pose without rotations.
 
         Args:
-            poses: Axis-angle vectors of all joints, the root about the pelvis first.
-            betas: Shape.
+            betas: Shape; fewer numbers than the body has mean zeros behind them.
             blend_shapes: Bend the surface with the pose; ZJU-MoCap's first fit (`params`) was made without.
-            expressions: Of SMPL-X's face; none: neutral.
+            expressions: Of SMPL-X's face in some frames, for poses of the same frames; none: neutral.
+
+        Raises:
+            InputError: The body does not know so many shapes or expressions.
         """
-        shaped, joints = self.rest(betas)
-        if expressions is not None and self.expression_directions is not None:
-            directions = self.expression_directions[..., : expressions.shape[1]]
-            shaped = shaped + torch.einsum("vke,fe->fvk", directions, expressions[:, : directions.shape[2]])
-            joints = self.regressor @ shaped
-        rotations = rotation_matrix(poses)
-        posed = shaped.expand(len(poses), -1, -1)
-        if blend_shapes:
-            features = (rotations[:, 1:] - torch.eye(3)).flatten(1)
-            posed = posed + torch.einsum("vkp,fp->fvk", self.pose_directions, features)
-        blended = torch.einsum("vj,fjkl->fvkl", self.weights, bone_transforms(rotations, joints, self.parents))
-        return (blended[..., :3, :3] @ posed[..., None])[..., 0] + blended[..., :3, 3]
+        shaped = self.template + _along(self.shape_directions, betas[None], "shapes")[0]
+        if expressions is not None:
+            directions = self.expression_directions
+            if directions is None:
+                directions = self.template.new_zeros(*self.template.shape, 0)
+            shaped = shaped + _along(directions, expressions, "expressions")
+        return BodyModel(
+            rest_vertices=shaped,
+            faces=self.faces,
+            joints=self.regressor @ shaped,
+            parents=self.parents,
+            weights=self.weights,
+            joint_names=(*JOINT_NAMES, *(f"joint{k}" for k in range(len(JOINT_NAMES), len(self.parents)))),
+            bind=torch.eye(4).repeat(len(self.parents), 1, 1),
+            pose_directions=self.pose_directions if blend_shapes else None,
+            find_keypoints=self._keypoints,
+        )
+
+    def _keypoints(self) -> Dict[str, Float[Tensor, "vertices"]]:
+        """Joints that COCO names, too: its hips, knees, ankles, shoulders, elbows and wrists."""
+        limbs = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+        return {name: self.regressor[k] for k, name in enumerate(JOINT_NAMES) if name.split("_")[-1] in limbs}
 
     def whole_poses(self, poses: Float[Tensor, "frames numbers"]) -> Float[Tensor, "frames joints 3"]:
         """Axis-angle vectors of all joints from what files hold.
@@ -119,6 +132,18 @@ class SmplBody:
             hands = [values @ components[k] + mean[k] for k, values in enumerate((left, right))]
             poses = torch.cat([body, head, *hands], dim=1)
         return poses.reshape(len(poses), joints, 3)
+
+
+def _along(
+    directions: Float[Tensor, "vertices 3 known"], values: Float[Tensor, "frames numbers"], kind: str
+) -> Float[Tensor, "frames vertices 3"]:
+    """How far vertices move; numbers that the body has no direction for must be zeros."""
+    known = directions.shape[2]
+    if bool((values[:, known:] != 0).any()):
+        raise InputError(f"The parameters name {values.shape[1]} {kind}, but the body's file knows {known}: take the "
+                         "file that they were fitted with.")  # fmt: skip
+    used = values[:, :known]
+    return torch.einsum("vke,fe->fvk", directions[..., : used.shape[1]], used)
 
 
 def read_smpl(path: Path) -> SmplBody:
@@ -200,7 +225,7 @@ def easymocap_motion(
         betas: Shape.
         root_rotation: Rh, axis-angle about the world's origin.
         root_translation: Th, metres.
-        blend_shapes: As for `SmplBody.pose`.
+        blend_shapes: As for `SmplBody.shaped`.
         expressions: Likewise.
 
     Raises:
@@ -208,23 +233,24 @@ def easymocap_motion(
     """
     still = body.whole_poses(poses).clone()
     still[:, 0] = 0
-    vertices = body.pose(still, betas, blend_shapes, expressions) @ rotation_matrix(root_rotation).transpose(1, 2)
-    rest = body.pose(torch.zeros_like(still[:1]), betas, blend_shapes)[0]
+    posed = body.shaped(betas, blend_shapes, expressions).pose(rotation_matrix(still))
+    vertices = posed @ rotation_matrix(root_rotation).transpose(1, 2)
+    rest = body.shaped(betas).rest_vertices
     return BodyMotion(vertices + root_translation[:, None], body.faces, root_rotation, root_translation, rest)
 
 
-def to_smplx(
+def from_smplx(
     body: SmplBody,
     betas: Float[Tensor, "shapes"],
-    root_rotation: Float[Tensor, "frames 3"],
-    root_translation: Float[Tensor, "frames 3"],
+    global_orient: Float[Tensor, "frames 3"],
+    transl: Float[Tensor, "frames 3"],
 ) -> Tuple[Float[Tensor, "frames 3"], Float[Tensor, "frames 3"]]:
-    """EasyMocap's Rh and Th as smplx's global_orient and transl.
+    """EasyMocap's Rh and Th of smplx's global_orient and transl.
 
-    The rotation is the same, but about the pelvis J0 at rest, so that transl = Th + R(Rh) J0 - J0.
+    The rotation is the same, but about the world's origin instead of the pelvis J0 at rest: Th = transl + J0 - R J0.
     """
-    pelvis = body.rest(betas)[1][0]
-    return root_rotation, root_translation + rotation_matrix(root_rotation) @ pelvis - pelvis
+    pelvis = body.shaped(betas).joints[0]
+    return global_orient, transl + pelvis - rotation_matrix(global_orient) @ pelvis
 
 
 class _Numbers:
@@ -244,17 +270,15 @@ class _Numbers:
         return value.reshape(self.state["idxs"].shape) if "idxs" in self.state and value.ndim == 1 else value
 
 
-class _Careful(pickle.Unpickler):
-    """Reads arrays, sparse matrices and chumpy's numbers, and refuses anything else."""
+class _Careful(PlainUnpickler):
+    """Reads arrays and containers, sparse matrices and chumpy's numbers, and refuses anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "chumpy":
             return _Numbers
         if module.startswith("scipy.sparse") and name in _SPARSE:
-            return super().find_class("scipy.sparse", name)
-        if module in ALLOWED and name in ("ndarray", "dtype", "_reconstruct", "scalar", "encode", "OrderedDict"):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+            return getattr(scipy.sparse, name)
+        return super().find_class(module, name)
 
 
 def _load(path: Path) -> Dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import cache_dir
 from nerfstudio_ext.human.body_model import BodyModel, anny_body
-from nerfstudio_ext.human.body_motion import BodyMotion
+from nerfstudio_ext.human.body_motion import BodyMotion, Build
 from nerfstudio_ext.human.capture import HumanView
 from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.procedural.casting import MeshCaster
@@ -183,7 +183,8 @@ def _write(scene: HumanScene, path: Path) -> None:
 def _read(path: Path, options: HumanSceneOptions) -> HumanScene:
     with np.load(path) as archive:
         arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
-    motion = BodyMotion(arrays["vertices"], arrays["faces"], arrays["Rh"], arrays["Th"], arrays["rest"])
+    parts = (arrays[key] for key in ("vertices", "faces", "Rh", "Th", "rest"))
+    motion = BodyMotion(*parts, Build(PHENOTYPE))
     focal = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
     poses = rig_poses("ring", options.cameras, RADIUS)
     return HumanScene(motion, arrays["rgb"].float() / 255, arrays["mask"], arrays["depth"], poses, focal)

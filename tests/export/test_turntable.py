@@ -43,6 +43,8 @@ def test_the_camera_walks_around_the_person():
     assert float(torch.diff(turned).remainder(2 * torch.pi).std()) < 1e-3
     assert cameras.times.flatten()[[0, -1]].tolist() == [0.0, 1.0]
     assert orbit(motion(), captured(), 3, 64, freeze=2).times.flatten().tolist() == [0.5, 0.5, 0.5]
+    with pytest.raises(InputError, match="--pictures 0 --size 64"):
+        orbit(motion(), captured(), 0, 64)
 
 
 class Grey:

@@ -7,8 +7,7 @@ import torch
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human import fit
 from nerfstudio_ext.human.body_build import limb_lengths, scaled_body
-from nerfstudio_ext.human.body_motion import read_body
-from nerfstudio_ext.human.fit import _start, fit_body, write_fit
+from nerfstudio_ext.human.fit import _start, fill_out, fit_body
 from nerfstudio_ext.human.keypoints import SKELETONS
 from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.human.triangulation import Keypoints3D
@@ -58,7 +57,7 @@ def test_the_start_is_the_rigid_motion_that_was_made():
 
 @pytest.mark.extra("anny")
 @pytest.mark.slow
-def test_a_walking_person_is_found_again(person, tmp_path, monkeypatch):
+def test_a_walking_person_is_found_again(person, monkeypatch):
     body, motion, joints = person
     seen = joints.copy()
     seen[2, 7] = np.nan
@@ -75,10 +74,27 @@ def test_a_walking_person_is_found_again(person, tmp_path, monkeypatch):
     apart = (fitted.motion.vertices - motion.vertices).norm(dim=-1)
     assert float(apart.mean()) < 0.05 and float(apart[4].mean()) < 0.06
     assert "m tall" in fitted.report()
-    write_fit(fitted, tmp_path / "new" / "body.npz")
-    assert torch.equal(read_body(tmp_path / "new" / "body.npz").vertices, fitted.motion.vertices)
-    with np.load(tmp_path / "new" / "body.npz") as archive:
-        assert dict(zip(archive["phenotype_names"], archive["phenotype_values"])) == pytest.approx(fitted.phenotype)
+    assert fitted.motion.build == fitted.build and fitted.build.phenotype["weight"] == 0.5
+
+
+@pytest.mark.extra("anny")
+@pytest.mark.slow
+def test_the_error_is_that_of_the_body_that_comes_out(person, monkeypatch):
+    """Silhouettes choose a weight, which moves the surface that the key points lie in."""
+    from nerfstudio_ext.human.body_model import anny_keypoints
+
+    joints = person[2][:2]
+    fitted = fit_body(keypoints(joints), {}, steps=60)
+    answers = iter([0.2, 0.9])
+    monkeypatch.setattr(fit, "coarse_overlap", lambda *rest: next(answers))
+    filled = fill_out(fitted, keypoints(joints), [None], [[None]], [0], candidates=(0.5, 0.95))
+    assert filled.build.phenotype["weight"] == 0.95 and filled.motion.build == filled.build
+    weights = anny_keypoints()
+    for column, name in enumerate(name for name in NAMES if name in weights):
+        found = (weights[name] @ filled.motion.vertices).numpy()
+        wanted = np.linalg.norm(found - joints[:, NAMES.index(name)], axis=-1)
+        np.testing.assert_allclose(filled.error[:, column].numpy(), wanted, atol=2e-4)
+    assert float(filled.error.nanmedian()) < 0.03
 
 
 @pytest.mark.extra("anny")

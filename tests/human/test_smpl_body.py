@@ -12,8 +12,10 @@ from scipy.spatial.transform import Rotation
 
 from nerfstudio_ext.cli.human import Smpl
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.body_motion import read_body
-from nerfstudio_ext.human.smpl_body import easymocap_motion, read_smpl, to_smplx
+from nerfstudio_ext.human.body_motion import read_body, read_frame_ids
+from nerfstudio_ext.human.keypoints import SKELETONS
+from nerfstudio_ext.human.skinning import rotation_matrix
+from nerfstudio_ext.human.smpl_body import easymocap_motion, from_smplx, read_smpl
 from nerfstudio_ext.human.smpl_params import read_params
 
 VERTICES, JOINTS, SHAPES = 40, 24, 10
@@ -85,7 +87,7 @@ def plain(pose, betas, blend_shapes=True, c=None):
 def test_poses_are_those_of_the_equations(path, blend_shapes):
     torch.manual_seed(0)
     poses, betas = 0.5 * torch.randn(3, JOINTS, 3), torch.randn(SHAPES)
-    found = read_smpl(path).pose(poses, betas, blend_shapes)
+    found = read_smpl(path).shaped(betas, blend_shapes).pose(rotation_matrix(poses))
     for frame in range(3):
         wanted = plain(poses[frame].double().numpy(), betas.double().numpy(), blend_shapes)
         np.testing.assert_allclose(found[frame].numpy(), wanted, atol=1e-5)
@@ -112,8 +114,12 @@ def test_hands_and_faces_are_those_of_the_equations(larger):
     whole = torch.cat([few[:, :66], face, *hands], dim=1).view(2, joints, 3)
     torch.testing.assert_close(body.whole_poses(few), whole)
     assert torch.equal(body.whole_poses(whole.flatten(1)), whole)
-    found = body.pose(body.whole_poses(few), betas, expressions=expressions)
     shown = joints == 55
+    if not shown:
+        with pytest.raises(InputError, match="name 10 expressions, but the body's file knows 0"):
+            body.shaped(betas, expressions=expressions)
+        expressions = torch.zeros(2, 10)
+    found = body.shaped(betas, expressions=expressions).pose(rotation_matrix(body.whole_poses(few)))
     for frame in range(2):
         numbers = np.zeros(arrays["shapedirs"].shape[2])
         numbers[:10] = betas
@@ -128,6 +134,16 @@ def test_hands_and_faces_are_those_of_the_equations(larger):
     assert motion.vertices.shape == (2, VERTICES, 3)
     with pytest.raises(InputError, match="another family"):
         body.whole_poses(few[:, 1:])
+
+
+def test_shapes_that_a_file_does_not_know_are_refused(path):
+    """Zeros beyond those that it knows say nothing."""
+    body, betas = read_smpl(path), torch.zeros(16)
+    betas[:10] = torch.randn(10)
+    torch.testing.assert_close(body.shaped(betas).rest_vertices, body.shaped(betas[:10]).rest_vertices)
+    betas[12] = 0.5
+    with pytest.raises(InputError, match="name 16 shapes, but the body's file knows 10"):
+        body.shaped(betas)
 
 
 def test_hands_that_a_file_does_not_tell_are_asked_for(larger, tmp_path):
@@ -163,21 +179,23 @@ def test_hands_and_faces_are_those_of_the_package(larger, monkeypatch):
         given |= {"jaw_pose": few[:, 78:81], "leye_pose": few[:, 81:84], "reye_pose": few[:, 84:],
                   "expression": expressions}  # fmt: skip
     body = read_smpl(path)
-    found = body.pose(body.whole_poses(few[:, : 78 if kind == "smplh" else 87]), betas, expressions=expressions)
+    expressions = expressions if kind == "smplx" else None
+    whole = rotation_matrix(body.whole_poses(few[:, : 78 if kind == "smplh" else 87]))
+    found = body.shaped(betas, expressions=expressions).pose(whole)
     torch.testing.assert_close(found, theirs(**given).vertices.detach(), rtol=0, atol=3e-5)
 
 
 @pytest.mark.extra("smplx")
 def test_easymocaps_bodies_stand_where_the_package_puts_them(path):
-    """Rh and Th, converted, as the package's global_orient and transl."""
+    """The package's global_orient and transl, converted, as Rh and Th."""
     import smplx
 
     ids = dict.fromkeys(smplx.body_models.VERTEX_IDS["smplh"], 0)
     theirs = smplx.SMPL("", data_struct=smplx.utils.Struct(**contents()), batch_size=2, vertex_ids=ids)
     torch.manual_seed(1)
     body, betas = read_smpl(path), torch.randn(SHAPES)
-    poses, turn, shift = 0.3 * torch.randn(2, 3 * (JOINTS - 1)), torch.randn(2, 3), torch.randn(2, 3)
-    orient, transl = to_smplx(body, betas, turn, shift)
+    poses, orient, transl = 0.3 * torch.randn(2, 3 * (JOINTS - 1)), torch.randn(2, 3), torch.randn(2, 3)
+    turn, shift = from_smplx(body, betas, orient, transl)
     wanted = theirs(betas=betas.expand(2, -1), body_pose=poses, global_orient=orient, transl=transl).vertices
     found = easymocap_motion(body, poses, betas, turn, shift).vertices
     torch.testing.assert_close(found, wanted.detach(), rtol=0, atol=1e-5)
@@ -187,16 +205,47 @@ def test_easymocap_turns_about_the_origin_and_smplx_about_the_pelvis(path):
     """Both give the same vertices after the conversion, to 1e-5 m."""
     torch.manual_seed(1)
     body, betas = read_smpl(path), torch.randn(SHAPES)
-    poses, turn, shift = 0.3 * torch.randn(2, 3 * (JOINTS - 1)), torch.randn(2, 3), torch.randn(2, 3)
+    poses, orient, transl = 0.3 * torch.randn(2, 3 * (JOINTS - 1)), torch.randn(2, 3), torch.randn(2, 3)
+    turn, shift = from_smplx(body, betas, orient, transl)
     motion = easymocap_motion(body, poses, betas, turn, shift)
-    orient, transl = to_smplx(body, betas, turn, shift)
     whole = torch.cat([orient, poses], dim=1).view(2, JOINTS, 3)
-    torch.testing.assert_close(motion.vertices, body.pose(whole, betas) + transl[:, None], rtol=0, atol=1e-5)
+    posed = body.shaped(betas).pose(rotation_matrix(whole))
+    torch.testing.assert_close(motion.vertices, posed + transl[:, None], rtol=0, atol=1e-5)
     assert float((transl - shift).norm(dim=-1).min()) > 1e-3
     again = easymocap_motion(body, torch.cat([torch.ones(2, 3), poses], dim=1), betas, turn, shift)
     torch.testing.assert_close(again.vertices, motion.vertices, msg="the root's own pose does not count")
     with pytest.raises(InputError, match="156 numbers, but a body with 24 joints needs 72"):
         easymocap_motion(body, torch.zeros(2, 156), betas, turn, shift)
+
+
+def test_the_body_comes_as_all_of_the_suite_do(path):
+    """Joints, key points and poses are asked for as of the free body model."""
+    smpl, betas = read_smpl(path), torch.randn(SHAPES)
+    body = smpl.shaped(betas)
+    turns = 0.4 * torch.randn(2, 3)
+    rotations = body.rotations({"left_knee": turns})
+    wanted = plain(np.vstack([np.zeros((4, 3)), turns[1:].numpy(), np.zeros((19, 3))]), betas.double().numpy())
+    np.testing.assert_allclose(body.pose(rotations)[1].numpy(), wanted, atol=1e-5)
+    assert torch.equal(body.find_keypoints()["left_wrist"] @ body.rest_vertices, body.joints[20])
+    assert set(body.find_keypoints()) == set(SKELETONS["coco17"][5:])
+
+
+@pytest.mark.parametrize("convention", ["easymocap", "smpl"])
+def test_parameters_of_either_convention(path, tmp_path, convention):
+    random, betas = np.random.default_rng(3), np.zeros(SHAPES)
+    pose, root, shift = (0.3 * random.normal(size=size) for size in (72, 3, 3))
+    pose[:3] = 0
+    (tmp_path / "params").mkdir()
+    person = {"poses": [pose.tolist()], "Rh": [root.tolist()], "Th": [shift.tolist()], "shapes": [betas.tolist()]}
+    (tmp_path / "params" / "000007.json").write_text(json.dumps([person]))
+    Smpl(path, tmp_path / "params", tmp_path / "out.npz", convention=convention).main()
+    whole = pose.reshape(24, 3)
+    if convention == "smpl":
+        wanted = plain(np.vstack([root, whole[1:]]), betas) + shift
+    else:
+        wanted = Rotation.from_rotvec(root).apply(plain(whole, betas)) + shift
+    np.testing.assert_allclose(read_body(tmp_path / "out.npz").vertices[0].numpy(), wanted, atol=1e-5)
+    assert read_frame_ids(tmp_path / "out.npz") == [7]
 
 
 def test_published_files_are_read_without_running_them(path, tmp_path):
@@ -257,6 +306,7 @@ def test_parameters_of_both_kinds_become_a_motion(path, tmp_path, capsys):
         Smpl(path, tmp_path / kind, tmp_path / f"{kind}.npz").main()
         motions.append(read_body(tmp_path / f"{kind}.npz"))
     assert "11 frames of 40 vertices" in capsys.readouterr().out
+    assert read_frame_ids(tmp_path / "zju.npz") == list(range(11)), "so that a capture finds its frames"
     assert torch.equal(motions[0].vertices, motions[1].vertices) and torch.equal(
         motions[0].vertices, motions[2].vertices
     )
