@@ -224,7 +224,7 @@ def cached(
     path.parent.mkdir(parents=True, exist_ok=True)
     known = kept(path)
     found, here = known.get(key), machine()
-    if found is None or found.get("machine", here)["gpu"] != here["gpu"] or _changed(found.get("settings"), settings):
+    if found is None or found.get("machine", here)["gpu"] != here["gpu"] or changed(found.get("settings"), settings):
         known[key] = {**compute(), "machine": here, "settings": settings}
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(known, indent=1) + "\n")
@@ -232,5 +232,6 @@ def cached(
     return known[key]
 
 
-def _changed(old: Optional[Dict[str, Any]], new: Optional[Dict[str, Any]]) -> bool:
+def changed(old: Optional[Dict[str, Any]], new: Optional[Dict[str, Any]]) -> bool:
+    """Whether a setting that a run was kept with has another value now; settings that came later do not count."""
     return any(name in new and new[name] != value for name, value in old.items()) if old and new else False

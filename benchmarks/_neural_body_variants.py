@@ -5,6 +5,7 @@ The drawn person is scored on the cameras 1 and 4 of six, which no run is traine
 
 import atexit
 import copy
+import json
 import shutil
 import tempfile
 import time
@@ -137,6 +138,16 @@ VARIANTS: Dict[str, Variant] = {
     "official-levels": Variant(change=official_levels),
     "one-frame-four-cameras": Variant(frames=1),
 }
+
+
+def preset_numbers() -> Dict[str, Any]:
+    """What the small preset says, by name, as JSON holds it."""
+    config = neural_body_tiny.config
+    model, optimizer = config.pipeline.model, config.optimizers["field"]
+    parts = {"model": model, "field": model.field, **optimizer}
+    numbers = {f"{part}.{name}": value for part, found in parts.items() for name, value in vars(found).items()
+               if isinstance(value, (bool, int, float, str, tuple))}  # fmt: skip
+    return json.loads(json.dumps(numbers))
 
 
 @cache

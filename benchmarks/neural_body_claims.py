@@ -18,8 +18,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 import torch
 
-from benchmarks._harness import ROOT, Row, cached, kept, mean_row, write_rows
-from benchmarks._neural_body_variants import SCORED_CAMERAS, VARIANTS, run
+from benchmarks._harness import ROOT, Row, cached, changed, kept, mean_row, write_rows
+from benchmarks._neural_body_variants import SCORED_CAMERAS, VARIANTS, preset_numbers, run
 
 Runs = Dict[str, Dict[str, Any]]
 """Results by seed, by variant."""
@@ -120,7 +120,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
 
     store = ROOT / "benchmarks" / "runs" / f"neural_body_claims_{arguments.steps}.json"
-    settings = {"frames": arguments.frames, "size": arguments.size, "scored": list(SCORED_CAMERAS)}
+    settings = {"frames": arguments.frames, "size": arguments.size, "scored": list(SCORED_CAMERAS), **preset_numbers()}
     for seed in range(0 if arguments.rows_only else arguments.seeds):
         for name in needed(arguments.claims):
             job = partial(run, VARIANTS[name], seed, arguments.steps, arguments.frames, arguments.size)
@@ -129,7 +129,7 @@ def main() -> None:
     runs: Runs = {name: {} for name in VARIANTS}
     for key, result in kept(store).items():
         name, _, seed = key.partition("/")
-        if result["settings"] == settings and int(seed) < arguments.seeds:
+        if not changed(result["settings"], settings) and int(seed) < arguments.seeds:
             runs[name][seed] = result
     setting = f"{arguments.frames} frames, {arguments.size} pixels, {arguments.steps} steps"
     rows = []

@@ -5,20 +5,22 @@ Run from the repository's root, on a capture that `ns-ext human masks` made and 
 
     python -m benchmarks.neural_body_real CAPTURE BODY.npz
 
-Each run is kept in benchmarks/runs as it ends: a stopped benchmark goes on where it was, and `--rows-only` writes the
-rows of the runs that are there.
+Each run is kept in benchmarks/runs as it ends, with what its recording holds: a stopped benchmark goes on where it was,
+and another recording begins anew; `--rows-only` writes the rows of the runs that are there.
 """
 
 import argparse
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict
 
 import torch
 
-from benchmarks._harness import ROOT, cached, kept, mean_row, write_rows
-from benchmarks._neural_body_variants import Variant, trained_scores, trainer_for, without_body
+from benchmarks._harness import ROOT, cached, changed, kept, mean_row, write_rows
+from benchmarks._neural_body_variants import Variant, preset_numbers, trained_scores, trainer_for, without_body
 from dataparsers.zju_mocap import ZjuMocapDataParserConfig
+from nerfstudio_ext.human.zju_layout import read_layout
 
 HELD_OUT, BAND = 3, 1
 """Camera that is scored; pixels about the edge of a mask that no ray goes through, for masks are rough."""
@@ -35,6 +37,15 @@ PAIRS = (
     ("2", "3 cameras against 2", "three-cameras", "two-cameras", ""),
     ("3", "codes on the body against no body, 3 cameras", "three-cameras", "no-body", ""),
 )
+
+
+def contents(capture: Path, body: Path) -> str:
+    """What tells one recording, its masks and its fitted body from others, in short."""
+    layout, found = read_layout(capture), hashlib.sha256()
+    rows = zip(layout.files(), layout.masks())
+    for path in (capture / "annots.npy", body, *(path for row in rows for files in row for path in files)):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def run(variant: Variant, seed: int, steps: int, size: int, capture: Path, body: Path) -> Dict[str, Any]:
@@ -58,12 +69,15 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
 
     store = ROOT / "benchmarks" / "runs" / f"neural_body_real_{arguments.steps}_{arguments.size}.json"
+    settings = {"capture": contents(arguments.capture, arguments.body), "held_out": HELD_OUT, "band": BAND,
+                "steps": arguments.steps, "size": arguments.size, **preset_numbers()}  # fmt: skip
     for seed in range(0 if arguments.rows_only else arguments.seeds):
         for name, variant in VARIANTS.items():
             job = partial(run, variant, seed, arguments.steps, arguments.size, arguments.capture, arguments.body)
-            result = cached(store, f"{name}/{seed}", job)
+            result = cached(store, f"{name}/{seed}", job, settings)
             print(f"{name}/{seed}", {k: round(v, 3) for k, v in result.items() if isinstance(v, float)}, flush=True)
-    runs, rows = kept(store), []
+    runs = {key: found for key, found in kept(store).items() if not changed(found["settings"], settings)}
+    rows = []
     setting = f"held-out camera of a real recording, {arguments.size} pixels, {arguments.steps} steps"
     for claim, what, ours, base, prefix in PAIRS:
         both = [k for k in range(arguments.seeds) if f"{ours}/{k}" in runs and f"{base}/{k}" in runs]
