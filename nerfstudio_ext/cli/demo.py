@@ -76,17 +76,25 @@ class Demo:
 
     def _show_scene(self) -> None:
         """A method with cameras: its own procedural scene, or the user's data as its parser reads it."""
+        from nerfstudio.configs.method_configs import all_methods
+
         given = [] if self.data is None else ["--data", str(self.data)]
         run, trained = self._train("scene", given if self.dataparser is None else [self.dataparser, *given])
         config, metrics = str(run / "config.yml"), run / "metrics.json"
         video, mesh = run / "renders" / "orbit.mp4", run / "mesh.ply"
         run_command(["ns-eval", "--load-config", config, "--output-path", str(metrics)])
-        orbit = ["--pose-source", "train", "--interpolation-steps", "4", "--order-poses", "True"]
-        run_command(["ns-render", "interpolate", "--load-config", config, "--output-path", str(video), *orbit])
+        if hasattr(all_methods[self.method].pipeline.model._target, "set_motion"):
+            # The stock path between cameras has no times: on it a moving person stands still.
+            run_command(["ns-ext", "human", "orbit", str(run), str(video), "--size", "256"])
+        else:
+            orbit = ["--pose-source", "train", "--interpolation-steps", "4", "--order-poses", "True"]
+            run_command(["ns-render", "interpolate", "--load-config", config, "--output-path", str(video), *orbit])
         run_command(["ns-ext", "export", "mesh", str(run), str(mesh)])
 
         print(f"\n{self.method}: trained in {trained:.0f} s")
-        _print_metrics(metrics, {"psnr": "dB", "psnr_masked": "dB", "ssim": "", "normal_error": "degrees"})
+        _print_metrics(
+            metrics, {"psnr": "dB", "psnr_box": "dB", "psnr_masked": "dB", "ssim": "", "normal_error": "degrees"}
+        )
         _print_paths({"orbit": video, "mesh": mesh, "metrics": metrics, "run": run})
         _print_viewer(run)
 

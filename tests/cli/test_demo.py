@@ -1,4 +1,4 @@
-"""The demo of a video method and of a surface method.
+"""The demo of a video method, of a surface method and of a moving person.
 
 Their commands are called in this process: starting six programs would take minutes.
 """
@@ -8,11 +8,14 @@ import sys
 from importlib.metadata import entry_points
 from typing import List
 
+import av
 import pytest
 
 from nerfstudio_ext.cli import demo
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.export.human_scene import write_human_scene
 from nerfstudio_ext.export.object_scene import write_object_scene
+from nerfstudio_ext.procedural.human import HumanSceneOptions, human_scene
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
 
 
@@ -67,3 +70,25 @@ def test_unknown_method_is_refused(here):
     with pytest.raises(InputError, match="no method nerf-of-tomorrow"):
         demo.Demo("nerf-of-tomorrow").main()
     assert not here
+
+
+@pytest.mark.extra("anny")
+@pytest.mark.extra("embreex")
+@pytest.mark.slow
+def test_demo_of_a_person_shows_it_in_motion(here, monkeypatch, tmp_path):
+    """From a camera that is made to stand still, what differs between two pictures is the pose."""
+    data, whole = tmp_path / "person", demo.run_command
+    write_human_scene(human_scene(HumanSceneOptions(frames=2, cameras=3, size=16)), data)
+    more = {
+        "orbit": ["--turns", "0", "--pictures", "4", "--size", "48", "--output-name", "body"],
+        "mesh": ["--resolution", "16", "--level", "0.01"],
+    }
+    monkeypatch.setattr(demo, "run_command", lambda c: whole([*c, *(more.get(c[2], []) if c[0] == "ns-ext" else [])]))
+    demo.Demo("neural-body-tiny", data, "zju-mocap-data", steps=2, output_dir=tmp_path / "out").main()
+    assert [command.split()[0] for command in here] == ["ns-train", "ns-eval", "ns-ext", "ns-ext"]
+    run = next((tmp_path / "out" / "scene" / "neural-body-tiny").glob("*"))
+    with av.open(str(run / "renders" / "orbit.mp4")) as film:
+        first, again, middle, _ = [frame.to_ndarray(format="gray").astype(int) for frame in film.decode(video=0)]
+    changed = [float((abs(other - first) > 40).mean()) for other in (again, middle)]
+    assert changed[0] < 0.005 < 0.02 < changed[1]
+    assert (run / "mesh.ply").stat().st_size > 0
