@@ -54,6 +54,12 @@ def run(folder: Path, tmp_path_factory) -> Run:
     return train(config)
 
 
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory) -> Run:
+    """The same, without files between."""
+    return train(tiny_config("neural-body-tiny", tmp_path_factory.mktemp("direct")))
+
+
 def solid(run: Run, tmp_path: Path) -> Path:
     """The run with everything near the body opaque: two steps make nothing so."""
     moved = Path(shutil.copytree(run.folder, tmp_path / "solid"))
@@ -61,9 +67,8 @@ def solid(run: Run, tmp_path: Path) -> Path:
     return relocate_run(moved)
 
 
-def test_a_written_capture_trains_like_the_drawn_one(run: Run, tmp_path: Path) -> None:
+def test_a_written_capture_trains_like_the_drawn_one(run: Run, direct: Run) -> None:
     """Pixels, rays and codes are the same; the colours differ by what JPEG rounds."""
-    direct = train(tiny_config("neural-body-tiny", tmp_path))
     assert len(direct.losses) == len(run.losses) == 2
     np.testing.assert_allclose(run.losses, direct.losses, atol=1e-3)
 
@@ -125,6 +130,31 @@ def test_orbit_and_new_poses_are_filmed(run: Run, folder: Path, tmp_path: Path, 
         Orbit(run.folder, tmp_path / "orbit.mp4", freeze=2).main()
 
 
+def test_a_run_walks_in_its_own_build(direct: Run, run: Run, folder: Path, tmp_path: Path, capsys) -> None:
+    """Without any file of the body; one that does not know its build says so."""
+    Walk(direct.folder, tmp_path / "walk.npz", frames=2).main()
+    assert f"repose {direct.folder}" in capsys.readouterr().out
+    Repose(direct.folder, tmp_path / "walk.npz", tmp_path / "walk.mp4", pictures=2, size=24).main()
+    assert (tmp_path / "walk.mp4").is_file()
+    with pytest.raises(InputError, match="does not say which build"):
+        Walk(run.folder, tmp_path / "other.npz").main()
+
+
+def test_options_that_cannot_be_are_refused_before_the_work(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    body, kept = folder / "body.npz", (folder / "body.npz").read_bytes()
+    for command, message in [
+        (Walk(body, tmp_path / "walk.npz", frames=0), "--frames 0"),
+        (Walk(body, body), "would be lost"),
+        (Fit(folder, tmp_path / "body"), r"must end in \.npz"),
+        (Fit(folder, tmp_path / "file" / "body.npz"), "cannot be written"),
+        (Orbit(run.folder, tmp_path / "orbit.mp4", pictures=0), "--pictures 0"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            command.main()
+    assert body.read_bytes() == kept
+
+
 def test_check_shows_the_body_and_says_what_is_wrong(large: Path, tmp_path: Path, capsys) -> None:
     assert Check(large, tmp_path / "good").main() == 0
     assert len(list((tmp_path / "good").glob("camera_*.jpg"))) == 3
@@ -172,6 +202,7 @@ def test_a_published_checkpoint_becomes_a_run(folder: Path, tmp_path: Path) -> N
     around = torch.tensor(PADDING)
     torch.testing.assert_close(torch.stack([low + around, high - around]), torch.stack([
         motion.vertices[0].amin(0), motion.vertices[0].amax(0)]))  # fmt: skip
+    assert torch.equal(pipeline.datamanager.eval_dataset._padding, around), "scored by the box that it was trained in"
     theirs = torch.load(weights)["net"]
     assert torch.equal(model.field.codes.detach(), theirs["c.weight"]) and model.num_frames == 2
     outputs = model.get_outputs_for_camera(pipeline.datamanager.eval_dataset.cameras[:1])
