@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
@@ -63,7 +63,7 @@ class CaptureDataParser(DataParser):
         trained, novel = self._frames(len(layout.pictures))
         train_cameras = self._train_cameras(len(layout.cameras))
         frames = trained + novel
-        motion = capture_body(layout, config.body, self.fit(), frames)
+        motion = self.motion(layout, frames)
         files, masks = layout.files(), layout.masks()
         scene = CapturedScene(layout.cameras, [files[f] for f in frames], [masks[f] for f in frames], config.max_side)
         # A single camera is scored on what it was trained on: there is nothing else.
@@ -94,6 +94,14 @@ class CaptureDataParser(DataParser):
         Raises:
             InputError: It has another layout, or is incomplete.
         """
+
+    def motion(self, layout: CaptureLayout, frames: Sequence[int]) -> BodyMotion:
+        """The checked body in some frames, from --body or the folder.
+
+        Raises:
+            InputError: There is none, or it cannot be the body of these frames.
+        """
+        return capture_body(layout, self.config.body, self.fit(), frames)
 
     def fit(self) -> FitName:
         """Which of the folder's fits the body is, where it has several."""

@@ -64,17 +64,12 @@ class Convert:
         return layout, capture_body(layout, self.body, self.fit, range(len(layout.numbers)))
 
     def _easymocap(self, source: Path) -> Tuple["CaptureLayout", Optional["BodyMotion"]]:
-        from nerfstudio_ext.human.easymocap_layout import PARAMS, read_easymocap_capture
-        from nerfstudio_ext.human.smpl_body import easymocap_motion, read_smpl
-        from nerfstudio_ext.human.smpl_params import read_params
+        from nerfstudio_ext.human.easymocap_layout import read_easymocap_body, read_easymocap_capture
         from nerfstudio_ext.human.zju_layout import capture_body
 
         if self.model is None:
             layout = read_easymocap_capture(source, self.masks)
             frames = range(len(layout.numbers))
             return layout, None if self.body is None else capture_body(layout, self.body, "auto", frames)
-        params = read_params(source / PARAMS)
-        layout = read_easymocap_capture(source, self.masks, params.numbers)
-        motion = easymocap_motion(read_smpl(self.model), params.poses, params.betas, params.root_rotation,
-                                  params.root_translation, expressions=params.expressions)  # fmt: skip
-        return layout, motion.check(str(source / PARAMS))
+        numbers, motion = read_easymocap_body(source, self.model)
+        return read_easymocap_capture(source, self.masks, numbers), motion

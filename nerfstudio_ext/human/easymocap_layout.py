@@ -1,11 +1,15 @@
-"""A folder of EasyMocap's: `intri.yml`, `extri.yml`, and `images/<camera>/000000.jpg`; its fits are read elsewhere."""
+"""A folder of EasyMocap's: `intri.yml`, `extri.yml`, and `images/<camera>/000000.jpg`; and the body's parameters in
+`output-smpl-3d/smpl/`."""
 
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.camera_files import read_cameras
 from nerfstudio_ext.human.capture import MASK_FOLDERS, CaptureLayout
+from nerfstudio_ext.human.smpl_body import easymocap_motion, read_smpl
+from nerfstudio_ext.human.smpl_params import read_params
 
 PARAMS = Path("output-smpl-3d", "smpl")
 """Where EasyMocap writes a body's parameters, a file per frame."""
@@ -43,6 +47,22 @@ def read_easymocap_capture(
         None,
         None if labels is None else [[str(files[number]) for files in labels] for number in chosen],
     )
+
+
+def read_easymocap_body(folder: Path, model: Path) -> Tuple[List[int], BodyMotion]:
+    """The frames that have parameters, and the posed body in them.
+
+    Args:
+        folder: Holds output-smpl-3d/smpl/.
+        model: The licensed body that the parameters are of.
+
+    Raises:
+        InputError: A file is missing or broken, or the parameters are of another body.
+    """
+    params, body = read_params(folder / PARAMS), read_smpl(model)
+    motion = easymocap_motion(body, params.poses, params.betas, params.root_rotation, params.root_translation,
+                              expressions=params.expressions)  # fmt: skip
+    return params.numbers, motion.check(str(folder / PARAMS))
 
 
 def _numbered(folder: Path, kinds: Sequence[str]) -> Dict[int, Path]:

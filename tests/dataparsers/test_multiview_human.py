@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from dataparsers import _capture
+from dataparsers.easymocap import EasymocapDataParserConfig
 from dataparsers.multiview_human import MultiviewHumanDataParserConfig
 from dataparsers.zju_mocap import ZjuMocapDataParserConfig
 from nerfstudio_ext.cli.human import Check, Fit
@@ -139,6 +141,8 @@ def test_easymocaps_folders_train(drawn, tmp_path, capsys):
     builds = [read_body(path / "body.npz").build for path in (tmp_path / "neutral", drawn)]
     assert builds[0] == builds[1] and builds[0] is not None, "so that it can walk"
     same(parse(tmp_path / "neutral"), wanted)
+    direct = EasymocapDataParserConfig(data=source, body=drawn / "body.npz").setup()
+    same(direct.get_dataparser_outputs("train"), wanted)
     # Without masks and body both are missed by name; the key points that fit a body come from elsewhere.
     shutil.move(source / "mask", tmp_path / "labels")
     Convert(source, tmp_path / "bare").main()
@@ -150,7 +154,7 @@ def test_easymocaps_folders_train(drawn, tmp_path, capsys):
     assert open_layout(tmp_path / "masked").has_masks()
 
 
-def test_easymocaps_parameters_become_the_body(drawn, tmp_path):
+def test_easymocaps_parameters_become_the_body(drawn, tmp_path, monkeypatch):
     """Only the frames that have parameters are taken."""
     source = write_easymocap(drawn, tmp_path / "easymocap")
     np.savez(tmp_path / "smpl.npz", **contents())
@@ -164,6 +168,14 @@ def test_easymocaps_parameters_become_the_body(drawn, tmp_path):
     Convert(source, tmp_path / "neutral", model=tmp_path / "smpl.npz").main()
     layout, motion = read_neutral(tmp_path / "neutral"), read_body(tmp_path / "neutral" / "body.npz")
     assert layout.numbers == [2, 3] and motion.vertices.shape == (2, 40, 3)
+    # Where these bodies of random numbers are has nothing to do with the pictures.
+    monkeypatch.setattr(_capture, "check_views", lambda *rest: None)
+    direct = EasymocapDataParserConfig(data=source, model=tmp_path / "smpl.npz").setup().get_dataparser_outputs("train")
+    assert torch.equal(direct.metadata["body_motion"].vertices, motion.vertices)
+    assert [path.name for path in direct.image_filenames[::2]] == ["000002.jpg", "000003.jpg"]
+    for options in ({}, dict(model=tmp_path / "smpl.npz", body=drawn / "body.npz")):
+        with pytest.raises(InputError, match="Give --model or --body"):
+            EasymocapDataParserConfig(data=source, **options).setup().get_dataparser_outputs("train")
     (source / "images" / "b" / "000003.jpg").unlink()
     with pytest.raises(InputError, match="camera b has no picture of frame 3"):
         Convert(source, tmp_path / "other", model=tmp_path / "smpl.npz").main()
