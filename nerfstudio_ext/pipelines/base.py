@@ -86,8 +86,9 @@ class ExtPipeline(VanillaPipeline):
             )
             self._model = cast(Model, wrapped)
             dist.barrier(device_ids=devices)
-        if hasattr(self.datamanager, "follow"):
-            self.datamanager.follow(self.model)
+        follow = getattr(self.datamanager, "follow", None)
+        if follow is not None:
+            follow(self.model)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: Optional[bool] = None):
         """Load model and pipeline parameters; the `module.` layer of distributed training is taken off.

@@ -183,8 +183,8 @@ def _write(scene: HumanScene, path: Path) -> None:
 def _read(path: Path, options: HumanSceneOptions) -> HumanScene:
     with np.load(path) as archive:
         arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
-    parts = (arrays[key] for key in ("vertices", "faces", "Rh", "Th", "rest"))
-    motion = BodyMotion(*parts, Build(PHENOTYPE))
+    vertices, faces, root, shift, rest = (arrays[key] for key in ("vertices", "faces", "Rh", "Th", "rest"))
+    motion = BodyMotion(vertices, faces, root, shift, rest, Build(PHENOTYPE))
     focal = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
     poses = rig_poses("ring", options.cameras, RADIUS)
     return HumanScene(motion, arrays["rgb"].float() / 255, arrays["mask"], arrays["depth"], poses, focal)
