@@ -9,11 +9,11 @@ hands_componentsl and -r [45, 45] and hands_meanl and -r [45]; the shape directi
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
-import scipy.sparse
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -277,7 +277,7 @@ class _Careful(PlainUnpickler):
         if module.split(".")[0] == "chumpy":
             return _Numbers
         if module.startswith("scipy.sparse") and name in _SPARSE:
-            return getattr(scipy.sparse, name)
+            return getattr(import_module("scipy.sparse"), name)
         return super().find_class(module, name)
 
 
