@@ -61,7 +61,7 @@ def require_writable(output: Path, suffix: str) -> None:
 def drafted(folder: Path) -> Iterator[Path]:
     """A new folder to write in, whose contents move to an empty or new one when all is written.
 
-    Of a command that fails or is stopped nothing is left, so that it can be tried again.
+    Of a command that fails or is interrupted nothing is left, so that it can be tried again.
     """
     folder.resolve().parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.resolve().name}-", dir=folder.resolve().parent) as place:
