@@ -23,12 +23,12 @@ from nerfstudio_ext.surface.metrics import compare_surfaces, sample_mesh
 from nerfstudio_ext.surface.sampler import sample_error_bounded
 from nerfstudio_ext.surface.sphere import sphere_span
 
-MOST_VIEWS, HELD_OUT = 12, 8
+MOST_VIEWS, HELD_OUT = 12, 6
 """Most views that any run on a procedural object trains on; and how many of the others score all of these runs."""
 CELLS, HALF_SIDE, POINTS = 80, 1.1, 20000
 """Lattice of the meshes that are scored, and points drawn from them; every lattice point is evaluated, since a field
 without eikonal loss may not be skipped through."""
-REFERENCE, RAYS = 2048, 256
+REFERENCE, RAYS = 1024, 256
 """Even samples on a ray that stand for the truth about a field, and rays on which samplers are compared."""
 NEAR = 0.05
 """How far from the surface "near the surface" reaches, in units of the normalised scene."""

@@ -25,7 +25,6 @@ from benchmarks._coco_inr_rows import (
     HALF,
     NO_LARGER,
     NO_LOWER,
-    SCORES,
     SMALLER,
     Gate,
     Runs,
@@ -49,6 +48,8 @@ TRAININGS: Dict[int, List[Tuple[str, int]]] = {
 }
 """By claim: variants and how many views they train on; claim 11 on photos, the others on procedural objects."""
 CLAIMS = [3, 4, 5, 6, 7, 8, 9, 11]
+OBJECT = ("psnr_masked", "normal_error", "chamfer")
+"""What is compared; coco_inr_prior also shows PSNR of whole pictures, which are mostly background."""
 SLOPES = ("slope_near", "slope_volume")
 SAMPLING = ("opacity_error", "opacity_end_error", "depth_error_sampling")
 
@@ -58,7 +59,7 @@ def views_rows(found: Found, setting: str) -> List[Row]:
     claim, rows, gains = "coco-inr/3", [], {}
     for views in FEW_AND_MORE:
         pair = [chosen(found, name, views) for name in ("default", "none")]
-        rows += compare(claim, "default codebook against no attention", *pair, f"{views} views, {setting}", {})
+        rows += compare(claim, "default codebook against no attention", *pair, f"{views} views, {setting}", {}, OBJECT)
         gains[views] = {
             key: {"psnr_masked": pair[0][key]["psnr_masked"] - pair[1][key]["psnr_masked"]}
             for key in pair[0].keys() & pair[1].keys()
@@ -78,14 +79,14 @@ def variant_rows(found: Found, setting: str) -> List[Row]:
     ours, at = chosen(found, "default", VIEWS), f"{VIEWS} views, {setting}"
     rows, gates = [], {"psnr_masked": NO_LOWER, "chamfer": NO_LARGER}
     for name, text in (("prototypes-8", "64 prototypes against 8"), ("depth-0", "three self-attentions against none")):
-        rows += compare("coco-inr/4", text, ours, chosen(found, name, VIEWS), at, gates)
+        rows += compare("coco-inr/4", text, ours, chosen(found, name, VIEWS), at, gates, OBJECT)
     other = chosen(found, "no-eikonal", VIEWS)
     gates = {"slope_near": HALF, "slope_volume": HALF, "normal_error": SMALLER}
-    rows += compare("coco-inr/6", "eikonal weight 0.1 against 0", ours, other, at, gates, (*SLOPES, *SCORES))
+    rows += compare("coco-inr/6", "eikonal weight 0.1 against 0", ours, other, at, gates, (*SLOPES, *OBJECT))
     other = chosen(found, "official-eikonal", VIEWS)
     gates = {"psnr_masked": Gate(">= baseline - 0.2 dB", lambda one, base: one.mean() >= base.mean() - 0.2)}
     what = "eikonal points on their rays against the published code's"
-    return rows + compare("coco-inr/7", what, ours, other, at, gates, (*SLOPES, *SCORES))
+    return rows + compare("coco-inr/7", what, ours, other, at, gates, (*SLOPES, *OBJECT))
 
 
 def sampling_rows(found: Found, setting: str) -> List[Row]:
@@ -126,7 +127,7 @@ def pruning_rows(found: Found, others: Mapping[str, Dict[str, Any]], setting: st
     ours, base = (chosen(found, name, VIEWS) for name in ("dead-codes-pruned", "dead-codes"))
     near = Gate("< 0.5 dB apart on average", lambda one, other: abs(one.mean() - other.mean()) < 0.5)
     what, at = "dead codes pruned against kept, 9 in 10 dead", f"{VIEWS} views, {setting}"
-    rows = compare(claim, what, ours, base, at, {"psnr_masked": near}, (*SCORES, "step_seconds"))
+    rows = compare(claim, what, ours, base, at, {"psnr_masked": near}, (*OBJECT, "step_seconds"))
     times = others.get("attention_times")
     for name, text in (("tiny", "coco-inr-tiny's widths"), ("paper", "the paper's widths")) if times else ():
         assert times is not None
@@ -142,9 +143,9 @@ def head_rows(found: Found, setting: str) -> List[Row]:
     claim, at = "coco-inr/11", f"{HEAD_VIEWS} views, mask loss, {setting}"
     ours, none, loose = (chosen(found, name, HEAD_VIEWS, True) for name in ("default", "none", "no-eikonal"))
     gain = {"psnr_masked": Gate("gain > 0 dB", lambda one, base: one.mean() > base.mean())}
-    rows = compare(claim, "default codebook against no attention", ours, none, at, gain)
+    rows = compare(claim, "default codebook against no attention", ours, none, at, gain, OBJECT)
     gates = {name: SMALLER for name in SLOPES}
-    return rows + compare(claim, "eikonal weight 0.1 against 0", ours, loose, at, gates, (*SLOPES, *SCORES))
+    return rows + compare(claim, "eikonal weight 0.1 against 0", ours, loose, at, gates, (*SLOPES, *OBJECT))
 
 
 def fits_of(claims: List[int], options: argparse.Namespace) -> List[Fit]:
