@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 import torch
 
-from benchmarks._harness import ROOT, Row, cached, changed, kept, mean_row, write_rows
+from benchmarks._harness import ROOT, Row, cached, kept, mean_row, usable, write_rows
 from benchmarks._neural_body_variants import SCORED_CAMERAS, VARIANTS, preset_numbers, run
 
 Runs = Dict[str, Dict[str, Any]]
@@ -129,7 +129,7 @@ def main() -> None:
     runs: Runs = {name: {} for name in VARIANTS}
     for key, result in kept(store).items():
         name, _, seed = key.partition("/")
-        if not changed(result["settings"], settings) and int(seed) < arguments.seeds:
+        if usable(result, settings) and int(seed) < arguments.seeds:
             runs[name][seed] = result
     setting = f"{arguments.frames} frames, {arguments.size} pixels, {arguments.steps} steps"
     rows = []

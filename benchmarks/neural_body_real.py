@@ -17,7 +17,7 @@ from typing import Any, Dict
 
 import torch
 
-from benchmarks._harness import ROOT, cached, changed, kept, mean_row, write_rows
+from benchmarks._harness import ROOT, cached, kept, mean_row, usable, write_rows
 from benchmarks._neural_body_variants import Variant, preset_numbers, trained_scores, trainer_for, without_body
 from dataparsers.zju_mocap import ZjuMocapDataParserConfig
 from nerfstudio_ext.human.zju_layout import read_layout
@@ -76,7 +76,7 @@ def main() -> None:
             job = partial(run, variant, seed, arguments.steps, arguments.size, arguments.capture, arguments.body)
             result = cached(store, f"{name}/{seed}", job, settings)
             print(f"{name}/{seed}", {k: round(v, 3) for k, v in result.items() if isinstance(v, float)}, flush=True)
-    runs = {key: found for key, found in kept(store).items() if not changed(found["settings"], settings)}
+    runs = {key: found for key, found in kept(store).items() if usable(found, settings)}
     rows = []
     setting = f"held-out camera of a real recording, {arguments.size} pixels, {arguments.steps} steps"
     for claim, what, ours, base, prefix in PAIRS:
