@@ -11,7 +11,7 @@ from nerfstudio_ext.surface.isosurface import Values, extract_mesh
 from nerfstudio_ext.surface.mesh import Mesh, largest_component
 from nerfstudio_ext.surface.metrics import compare_surfaces, sample_mesh
 
-RESOLUTION, HALF_SIDE = 128, 1.5
+RESOLUTION, HALF_SIDE = 96, 1.5
 """Grid points along each side of the cube about the origin in which the surface is looked for, and half that side."""
 POINTS = 20_000
 """Drawn from each surface."""
