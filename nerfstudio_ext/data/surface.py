@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Dict, List, Literal, Optional, Type
+from typing import Any, Dict, List, Literal, Optional, Type
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.pixel_samplers import PixelSampler
 from nerfstudio.utils.rich_utils import CONSOLE
-from torch import Tensor, nn
+from torch import Tensor
 
 from dataparsers._common import looked_at, open_picture, read_pixels, require_upright, split_views
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
@@ -233,7 +233,7 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
         return SurfaceDataset(outputs, self.config.camera_res_scale_factor)
 
     @torch.no_grad()
-    def scene_metrics(self, model: nn.Module) -> Dict[str, float]:
+    def scene_metrics(self, model: Any) -> Dict[str, float]:
         """Distances between a model's surface and the true one in units of the source, where both are known.
 
         They are printed as well. Models without a signed distance have no surface here.

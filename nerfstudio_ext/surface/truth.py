@@ -1,7 +1,7 @@
 """A fitted surface against the true one, where that is known."""
 
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def read_mesh(path: Path) -> Mesh:
     import trimesh
 
     try:
-        mesh = trimesh.load(path, force="mesh", process=False)
+        mesh: Any = trimesh.load(path, force="mesh", process=False)
         verts, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces)
     except Exception as error:  # of many classes, one for each format
         raise InputError(f"{path} cannot be read as a mesh ({error}): write it again, or remove it.") from error
