@@ -1,6 +1,6 @@
 """Trainings that `neural_body_claims` compares: the small preset on the drawn person, and what is left out of it.
 
-Every run is scored on the cameras 1 and 4 of six, which none is trained on.
+The drawn person is scored on the cameras 1 and 4 of six, which no run is trained on.
 """
 
 import atexit
@@ -10,7 +10,7 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -148,7 +148,15 @@ def capture(frames: int, size: int, gain: float) -> Path:
     return folder / "person"
 
 
-def trainer_for(variant: Variant, seed: int, steps: int, frames: int, size: int) -> Trainer:
+def drawn(variant: Variant, frames: int, size: int) -> ZjuMocapDataParserConfig:
+    """The drawn person as a variant sees it."""
+    return ZjuMocapDataParserConfig(
+        data=capture(frames, size, variant.gain), train_cameras=variant.cameras, frames=variant.frames,
+        novel_frames=round(NOVEL_SHARE * frames) if variant.hold_out else 0, eval_step=1,
+    )  # fmt: skip
+
+
+def trainer_for(variant: Variant, seed: int, steps: int, parser: ZjuMocapDataParserConfig, band: int = 0) -> Trainer:
     """A trainer of a variant, set up and not started; its folder goes when the process ends."""
     config = copy.deepcopy(neural_body_tiny.config)
     config.vis, config.max_num_iterations = "tensorboard", steps
@@ -157,11 +165,7 @@ def trainer_for(variant: Variant, seed: int, steps: int, frames: int, size: int)
     atexit.register(shutil.rmtree, config.output_dir, ignore_errors=True)
     config.machine.device_type, config.machine.seed = "cpu", seed
     manager = config.pipeline.datamanager
-    novel = round(NOVEL_SHARE * frames) if variant.hold_out else 0
-    manager.dataparser = ZjuMocapDataParserConfig(
-        data=capture(frames, size, variant.gain), train_cameras=variant.cameras, frames=variant.frames,
-        novel_frames=novel, eval_step=1,
-    )  # fmt: skip
+    manager.dataparser, manager.band = parser, band
     manager.train_num_rays_per_batch, config.pipeline.model.num_samples = 256, 32
     config.set_experiment_name()
     torch.manual_seed(seed)
@@ -177,33 +181,37 @@ def trainer_for(variant: Variant, seed: int, steps: int, frames: int, size: int)
 
 
 def run(variant: Variant, seed: int, steps: int, frames: int, size: int) -> Dict[str, Any]:
-    """One training and its scores.
+    """One training on the drawn person and its scores.
+
+    Returns:
+        What `trained_scores` returns, and ``chamfer`` of the first frame's mesh in cm, none where it has no surface.
+    """
+    trainer = trainer_for(variant, seed, steps, drawn(variant, frames, size))
+    scores = trained_scores(trainer, SCORED_CAMERAS)
+    return {**scores, "chamfer": _chamfer(trainer.pipeline.model.eval(), seed)}
+
+
+def trained_scores(trainer: Trainer, scored_cameras: Sequence[int]) -> Dict[str, float]:
+    """Train to the end and score.
 
     Returns:
         Means over the scored cameras of all trained frames, those of the first frame as ``first_...``, those of
-        held-out frames as ``novel_pose_...``; ``chamfer`` of the first frame's mesh in cm, none where it has no
-        surface; ``train_seconds`` and ``render_ms`` (a picture) of the processor.
+        held-out frames as ``novel_pose_...``; ``train_seconds`` and ``render_ms`` (a picture) of the processor.
     """
-    trainer = trainer_for(variant, seed, steps, frames, size)
     start = time.process_time()
     trainer.train()
     trained = time.process_time()
-    scores = _scores(trainer.pipeline)
-    return {
-        **scores,
-        "chamfer": _chamfer(trainer.pipeline.model.eval(), seed),
-        "train_seconds": round(trained - start, 1),
-    }
+    return {**_scores(trainer.pipeline, scored_cameras), "train_seconds": round(trained - start, 1)}
 
 
 @torch.no_grad()
-def _scores(pipeline: Any) -> Dict[str, float]:
+def _scores(pipeline: Any, scored_cameras: Sequence[int]) -> Dict[str, float]:
     pipeline.eval()
     model, manager = pipeline.model, pipeline.datamanager
     views, rows, seconds = manager.eval_dataset.metadata["views"], [], []
     for camera, batch in manager.fixed_indices_eval_dataloader:
         frame, number = views[int(batch["image_idx"])]
-        if number not in SCORED_CAMERAS:
+        if number not in scored_cameras:
             continue
         start = time.process_time()
         outputs = model.get_outputs_for_camera(camera)

@@ -26,7 +26,7 @@ from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import LaplaceDensity, alpha_weights, logistic_alpha, render_weights
 from nerfstudio_ext.surface.losses import curvature_loss, eikonal_loss
 from nerfstudio_ext.surface.sampler import ErrorBoundedSampling, sample_error_bounded
-from nerfstudio_ext.surface.sphere import inverted_sphere_points, sphere_span
+from nerfstudio_ext.surface.sphere import beyond, inverted_sphere_points, sphere_span
 
 NEIGHBOUR = 0.01
 """Side of the cube about a point, in units of the normalised scene, that its neighbour is drawn from."""
@@ -60,6 +60,9 @@ class CoCoINRModelConfig(ExtModelConfig):
     """Samples beyond the bounding sphere."""
     bounding_radius: float = 3.0
     """Radius of the sphere about the origin that holds cameras and object."""
+    background_radius: float = 3.0
+    """Distance from the origin at which the background begins, behind the object; where masks say what the object is,
+    a smaller one than the bounding sphere's leaves to the background what stands close behind it."""
     initial_beta: float = 0.1
     """Scale of the density at the start, in world units."""
     minimum_beta: float = 1e-4
@@ -155,19 +158,20 @@ class CoCoINRModel(RayModel):
         return self.field.colour(points, directions, gradient, feature, context)
 
     def _background(self, origins: Tensor, directions: Tensor, context: Context) -> Float[Tensor, "rays 3"]:
-        """Colour from beyond the bounding sphere; the last sample is infinitely long, so nothing lies behind it."""
-        count, radius = self.config.background_samples, self.config.bounding_radius
+        """Colour from beyond the bounding sphere; the last sample takes what shines through all the others."""
+        count = self.config.background_samples
         shares = torch.linspace(0, 1, count, device=origins.device).expand(len(origins), -1)
         if self.training:
             middle = (shares[:, 1:] + shares[:, :-1]) / 2
             low, high = torch.cat([shares[:, :1], middle], -1), torch.cat([middle, shares[:, -1:]], -1)
             shares = low + (high - low) * torch.rand_like(low)
-        inverse = shares.flip(-1) / radius
-        points = inverted_sphere_points(origins, directions, radius, inverse).reshape(-1, 4)
+        inverse = shares.flip(-1) / beyond(origins, directions, self.config.background_radius)
+        points = inverted_sphere_points(origins, directions, inverse).reshape(-1, 4)
         views = directions[:, None].expand(-1, count, -1).reshape(-1, 3)
         density, colours = self.field.background(points, views, context)
-        deltas = torch.cat([inverse[:, :-1] - inverse[:, 1:], torch.full_like(inverse[:, :1], 1e10)], dim=-1)
-        weights, _ = render_weights(density.view(-1, count), deltas)
+        deltas = inverse[:, :-1] - inverse[:, 1:]
+        weights, behind = render_weights(density.view(-1, count)[:, :-1], deltas)
+        weights = torch.cat([weights, behind[:, None]], dim=-1)
         return (weights[..., None] * colours.view(-1, count, 3)).sum(1)
 
     def _regularised_gradients(

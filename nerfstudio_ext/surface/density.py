@@ -48,8 +48,9 @@ def render_weights(
     """
     energy = density * deltas
     total = torch.cumsum(energy, dim=-1)
-    weights = -torch.expm1(-energy) * torch.exp(-(total - energy))
-    return weights, torch.exp(-total[:, -1])
+    # Not total - energy: a huge last interval would round away all that is in front of it.
+    before = torch.cat([torch.zeros_like(total[:, :1]), total[:, :-1]], dim=-1)
+    return -torch.expm1(-energy) * torch.exp(-before), torch.exp(-total[:, -1])
 
 
 def logistic_alpha(

@@ -65,7 +65,8 @@ def opacity_error_bound(
 ) -> Float[Tensor, "rays intervals"]:
     """Bound of the opacity's error up to each interval's end, for one scale per ray (VolSDF Eq. 12 to 14)."""
     energy = laplace_density(sdf[:, :-1], beta) * deltas
-    before = torch.cumsum(energy, dim=-1) - energy
+    total = torch.cumsum(energy, dim=-1)
+    before = torch.cat([torch.zeros_like(total[:, :1]), total[:, :-1]], dim=-1)
     error = torch.cumsum(deltas**2 * torch.exp(-distances / beta) / (4 * beta**2), dim=-1)
     return torch.exp(-before) * (torch.exp(error).clamp(max=1e6) - 1)
 

@@ -27,28 +27,27 @@ def sphere_span(origins: Rays, directions: Rays, radius: float) -> Tuple[Float[T
     return torch.minimum((middle - half).clamp(min=0), far), far
 
 
+def beyond(origins: Rays, directions: Rays, radius: float) -> Float[Tensor, "rays 1"]:
+    """Least distance from the origin, no less than the radius, from which on rays only move away from it: that of their
+    closest approach where they pass the sphere by, that of their start where they look away from it."""
+    along = (origins * directions).sum(-1, keepdim=True)
+    nearest = origins - along.clamp(max=0) * directions
+    return nearest.norm(dim=-1, keepdim=True).clamp(min=radius)
+
+
 def inverted_sphere_points(
-    origins: Rays, directions: Rays, radius: float, inverse: Float[Tensor, "rays samples"]
+    origins: Rays, directions: Rays, inverse: Float[Tensor, "rays samples"]
 ) -> Float[Tensor, "rays samples 4"]:
     """Where rays are at given inverse distances from the origin, as unit direction and inverse distance.
 
     Args:
-        origins: Starts within the sphere, world frame.
+        origins: World frame.
         directions: Unit vectors.
-        radius: Of the sphere, world units.
-        inverse: 1 / distance from the origin, in [0, 1 / radius].
+        inverse: 1 / distance from the origin, in [0, 1 / distance of the closest approach]; points lie behind that.
     """
-    _, far = sphere_span(origins, directions, radius)
-    exit_points = origins + far[:, None] * directions
     nearest = origins - (origins * directions).sum(-1, keepdim=True) * directions
     closeness = nearest.norm(dim=-1, keepdim=True)
-    # A ray through the origin turns about no axis, and by no angle either.
-    axis = torch.linalg.cross(origins, exit_points)
-    axis = axis / axis.norm(dim=-1, keepdim=True).clamp(min=1e-8)
-    angle = torch.asin((closeness / radius).clamp(max=1.0)) - torch.asin((closeness * inverse).clamp(max=1.0))
-    p, k = exit_points[:, None], axis[:, None]
-    cos, sin = torch.cos(angle)[..., None], torch.sin(angle)[..., None]
-    dot = (p * k).sum(-1, keepdim=True)
-    turned = p * cos + torch.linalg.cross(k.expand(-1, inverse.shape[1], -1), p.expand(-1, inverse.shape[1], -1)) * sin
-    turned = turned + k * dot * (1 - cos)
-    return torch.cat([torch.nn.functional.normalize(turned, dim=-1), inverse[..., None]], dim=-1)
+    # A point is its closest approach and a leg along the ray; divided by the distance, also for infinite ones.
+    leg = (1 - (closeness * inverse).square()).clamp(min=0).sqrt()
+    sideways = inverse[..., None] * nearest[:, None]
+    return torch.cat([sideways + leg[..., None] * directions[:, None], inverse[..., None]], dim=-1)

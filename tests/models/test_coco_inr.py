@@ -85,6 +85,27 @@ def test_outputs_in_training_and_evaluation(codebook, views):
     assert torch.allclose(shown["rgb"], whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_the_background_is_a_mixture_and_what_is_in_front_hides_the_rest(training, views):
+    """Of constant colours it is that colour, however dense; behind something opaque nothing shows."""
+    model = build().train(training)
+    bundle, _ = batch_of(views, 0, torch.arange(40))
+    directions = torch.nn.functional.normalize(bundle.directions, dim=-1)
+    count = model.config.background_samples
+
+    def wall(points, directions, context):
+        front = torch.arange(len(points)) % count == 0
+        return torch.where(front, 1e4, 7.0), torch.where(front, 0.25, 0.9)[:, None].expand(-1, 3)
+
+    model.field.background = lambda p, d, c: (torch.rand(len(p)) * 60, torch.full((len(p), 3), 0.25))
+    for radius in (3.0, 1.2):
+        model.config.background_radius = radius
+        even = model._background(bundle.origins, directions, {})
+        assert torch.allclose(even, torch.tensor(0.25), atol=1e-5)
+    model.field.background = wall
+    assert torch.allclose(model._background(bundle.origins, directions, {}), torch.tensor(0.25), atol=1e-2)
+
+
 def test_losses_by_hand(views):
     model = build(mask_loss_mult=0.5)
     _, batch = batch_of(views, 0, torch.arange(4))

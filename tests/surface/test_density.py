@@ -38,6 +38,16 @@ def test_weights_and_what_is_behind_sum_to_one():
         transmittance = transmittance * (1 - alpha)
 
 
+def test_a_huge_last_interval_stays_behind_the_others():
+    """Differences of sums would round away what is in front of it."""
+    density = torch.rand(500, 8) * 50
+    deltas = torch.cat([torch.rand(500, 7), torch.full((500, 1), 1e10)], dim=-1)
+    weights, behind = render_weights(density, deltas)
+    assert torch.allclose(weights.sum(-1) + behind, torch.ones(500), atol=1e-5)
+    opaque = torch.tensor([[100.0, 1.0, 5.0]]), torch.tensor([[1.0, 1.0, 1e10]])
+    assert render_weights(*opaque)[0][0, 1:].max() < 1e-30
+
+
 def test_logistic_alpha_against_a_loop():
     sdf, scale = torch.randn(4, 7) * 0.3, 0.1
     alpha = logistic_alpha(sdf, scale)
