@@ -19,7 +19,7 @@ class Make:
     """Cameras around the object."""
     size: int = 128
     """Width and height of the pictures in pixels."""
-    rig: Literal["rings", "ring", "hemisphere"] = "rings"
+    rig: Literal["rings", "ring", "hemisphere", "forward"] = "rings"
     """Where the cameras stand."""
     radius: float = 2.6
     """Distance of the cameras from the object's centre."""

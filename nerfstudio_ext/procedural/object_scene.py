@@ -1,14 +1,22 @@
 """One object, cameras around it and a far background: pictures with exact mask, depth and normals."""
 
+import hashlib
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+import os
+import zipfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.host import cache_dir
+from nerfstudio_ext.procedural import objects, rigs
 from nerfstudio_ext.procedural.objects import Points, SdfObject, Values, get_object
 from nerfstudio_ext.procedural.rigs import RigName, rig_poses
 
@@ -42,7 +50,7 @@ class ObjectView:
 
 
 class ObjectScene:
-    """A drawn scene; views are drawn when they are first asked for and then kept.
+    """A drawn scene; views are drawn when they are first asked for and then kept, also in the user's cache.
 
     Args:
         options: What to draw.
@@ -63,7 +71,9 @@ class ObjectScene:
         self.focal: float = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
         # The seed turns the background about the vertical axis and shifts its colours.
         self._phases = torch.rand(6, generator=torch.Generator().manual_seed(options.seed)) * (2 * math.pi)
-        self._view = lru_cache(maxsize=None)(self._draw)
+        key = hashlib.sha256(repr((sources(), asdict(options))).encode()).hexdigest()[:16]
+        self.folder = cache_dir() / "objects" / f"{options.name}-{key}"
+        self._view = lru_cache(maxsize=None)(self._kept)
 
     def __deepcopy__(self, memo: dict) -> "ObjectScene":
         return self  # datasets copy their metadata; what is drawn once serves all of them
@@ -79,6 +89,20 @@ class ObjectScene:
         y, x = torch.meshgrid(-pixel, pixel, indexing="ij")
         local = torch.stack([x, y, -torch.ones_like(x)], dim=-1)
         return torch.nn.functional.normalize(local @ self.poses[index, :, :3].T, dim=-1)
+
+    def _kept(self, index: int) -> ObjectView:
+        """A view from the user's cache, where it is put when it is drawn."""
+        path = self.folder / f"{index:04d}.npz"
+        with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as archive:
+            return ObjectView(*(torch.from_numpy(archive[name]) for name in ("rgb", "mask", "depth", "normals")))
+        view = self._draw(index)
+        with suppress(OSError):  # a full disk or a home that is read only: the next process draws it again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Another process may draw the same view: each writes a file of its own, and the last rename wins.
+            partial = path.with_suffix(f".{os.getpid()}.partial.npz")
+            np.savez_compressed(partial, **{name: value.numpy() for name, value in vars(view).items()})
+            partial.replace(path)
+        return view
 
     def _draw(self, index: int) -> ObjectView:
         size = self.options.size
@@ -111,6 +135,13 @@ class ObjectScene:
             ],
             dim=-1,
         )
+
+
+@cache
+def sources() -> str:
+    """Digest of the code that draws: what it drew before it was changed is not taken from the cache."""
+    files = (Path(str(module)) for module in (__file__, objects.__file__, rigs.__file__))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def trace(
