@@ -223,13 +223,22 @@ def cached(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     known = kept(path)
-    found, here = known.get(key), machine()
-    if found is None or found.get("machine", here)["gpu"] != here["gpu"] or _changed(found.get("settings"), settings):
-        known[key] = {**compute(), "machine": here, "settings": settings}
+    if not usable(known.get(key), settings):
+        result = {**compute(), "machine": machine(), "settings": settings}
+        # Read anew: another process may have kept runs of its own meanwhile.
+        known = {**kept(path), key: result}
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(known, indent=1) + "\n")
         os.replace(partial, path)
     return known[key]
+
+
+def usable(found: Optional[Dict[str, Any]], settings: Optional[Dict[str, Any]]) -> bool:
+    """Whether a kept result is there, from the same settings and kind of device."""
+    if found is None:
+        return False
+    here = machine()
+    return found.get("machine", here)["gpu"] == here["gpu"] and not _changed(found.get("settings"), settings)
 
 
 def _changed(old: Optional[Dict[str, Any]], new: Optional[Dict[str, Any]]) -> bool:
