@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Union
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import cache_dir
-from nerfstudio_ext.procedural import objects, rigs
+from nerfstudio_ext.procedural import casting, mesh_object, objects, rigs
+from nerfstudio_ext.procedural.mesh_object import ENDINGS, MeshObject, Up
 from nerfstudio_ext.procedural.objects import Points, SdfObject, Values, get_object
 from nerfstudio_ext.procedural.rigs import RigName, rig_poses
 
@@ -24,6 +26,8 @@ BACKGROUND_RADIUS = 8.0
 """The far background is painted on a sphere of this radius about the origin, in world units."""
 FIELD_OF_VIEW = math.radians(50)
 MAX_STEPS, PRECISION = 200, 2e-4
+DRAWING = (casting, mesh_object, objects, rigs)
+"""Modules that decide what is drawn, besides this one."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,15 @@ class ObjectSceneOptions:
     """Everything that decides what an object scene looks like."""
 
     name: str = "torus-box"
+    """A procedural object, or a mesh file."""
     num_views: int = 40
     size: int = 128
     rig: RigName = "rings"
     radius: float = 2.6
     background: bool = True
     seed: int = 0
+    up: Up = "z"
+    """Axis of a mesh file that points up."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +73,19 @@ class ObjectScene:
                 f"{options.num_views} views of {options.size} pixels from {options.radius}."
             )
         self.options = options
-        self.object: SdfObject = get_object(options.name)
+        path = Path(options.name).expanduser()
+        self.object: Union[SdfObject, MeshObject]
+        if path.suffix.lower() in ENDINGS:
+            self.object = MeshObject(path, options.up)
+            contents = self.object.digest
+        else:
+            self.object, contents = get_object(options.name), ""
         self.poses: Float[Tensor, "views 3 4"] = rig_poses(options.rig, options.num_views, options.radius)
         self.focal: float = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
         # The seed turns the background about the vertical axis and shifts its colours.
         self._phases = torch.rand(6, generator=torch.Generator().manual_seed(options.seed)) * (2 * math.pi)
-        key = hashlib.sha256(repr((sources(), asdict(options))).encode()).hexdigest()[:16]
-        self.folder = cache_dir() / "objects" / f"{options.name}-{key}"
+        key = hashlib.sha256(repr((sources(), contents, asdict(options))).encode()).hexdigest()[:16]
+        self.folder = cache_dir() / "objects" / f"{path.stem}-{key}"
         self._view = lru_cache(maxsize=None)(self._kept)
 
     def __deepcopy__(self, memo: dict) -> "ObjectScene":
@@ -108,12 +121,17 @@ class ObjectScene:
         size = self.options.size
         directions = self.rays(index).reshape(-1, 3)
         origins = self.poses[index, :, 3].expand_as(directions)
-        depth, hit = trace(self.object, origins, directions)
         rgb = self._background(origins, directions) if self.options.background else torch.ones_like(directions)
-        points = origins[hit] + depth[hit, None] * directions[hit]
-        normals = torch.zeros_like(directions)
-        normals[hit] = self.object.normals(points)
-        rgb[hit] = self.object.shade(points, normals[hit])
+        if isinstance(self.object, MeshObject):
+            seen = self.object.caster.first(origins, directions)
+            depth, hit, normals = seen.depth, seen.mask, seen.normals
+            rgb[hit] = seen.rgb[hit]
+        else:
+            depth, hit = trace(self.object, origins, directions)
+            points = origins[hit] + depth[hit, None] * directions[hit]
+            normals = torch.zeros_like(directions)
+            normals[hit] = self.object.normals(points)
+            rgb[hit] = self.object.shade(points, normals[hit])
         return ObjectView(
             rgb.reshape(size, size, 3),
             hit.reshape(size, size),
@@ -140,7 +158,7 @@ class ObjectScene:
 @cache
 def sources() -> str:
     """Digest of the code that draws: what it drew before it was changed is not taken from the cache."""
-    files = (Path(str(module)) for module in (__file__, objects.__file__, rigs.__file__))
+    files = (Path(str(module)) for module in (__file__, *(m.__file__ for m in DRAWING)))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
