@@ -1,8 +1,9 @@
 """What the dataparsers share: which views train, pictures and masks, the frame of surface methods, drawn cameras."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Literal, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Literal, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def split_views(
         source: What the views belong to, for messages.
 
     Raises:
-        InputError: An index is out of range, twice there or no number; or no view is left to test.
+        InputError: An index is out of range, twice there or no number; or no view is left to test, or shall be.
     """
     count = len(positions)
     if isinstance(train_views, str):
@@ -83,6 +84,8 @@ def split_views(
         )
     else:
         train = [k for k in range(count) if k % 8 or count == 1]
+    if max_test_views is not None and max_test_views < 1:
+        raise InputError(f"--max-test-views {max_test_views} leaves no view to test: 1 at least.")
     test = sorted(set(range(count)) - set(train))
     if not test:
         raise InputError(f"All {count} views of {source} train and none is left to test: leave at least one out.")
@@ -114,7 +117,7 @@ def _farthest(positions: Float[Tensor, "views 3"], number: int) -> List[int]:
 
 
 def pictures_in(folder: Path, layout: str) -> List[Path]:
-    """Pictures of a folder in the order of their names.
+    """Pictures of a folder in the alphabetical order of their names.
 
     Raises:
         InputError: There is none; `layout` says what the data then is not.
@@ -125,15 +128,61 @@ def pictures_in(folder: Path, layout: str) -> List[Path]:
     return paths
 
 
+def final_number(path: Path) -> Optional[int]:
+    """The last number in a picture's name, as 7 of img_0007.png; None where there is none."""
+    numbers = re.findall(r"\d+", path.stem)
+    return int(numbers[-1]) if numbers else None
+
+
+def numbered(paths: List[Path]) -> Optional[Dict[int, Path]]:
+    """Paths by the last number of their names; None where one has none, or two have the same."""
+    found = {number: path for path in paths if (number := final_number(path)) is not None}
+    return found if len(found) == len(paths) else None
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture whose pixels are read when they are first needed.
+
+    Raises:
+        InputError: It is missing or no picture.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no picture {path}, which the data names: bring it, or take it out of the list.")
+    try:
+        return Image.open(path)
+    except OSError as error:
+        raise InputError(f"{path} is no picture: replace it, or take it out of the folder.") from error
+
+
+def read_pixels(path: Path, mode: Optional[str] = None, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
+    """Pixels of a picture, uint8.
+
+    Args:
+        path: The picture.
+        mode: Pillow's name of the channels to convert to; none: as they are.
+        size: Width and height to resize to; none: as it is.
+
+    Raises:
+        InputError: It is missing, no picture, or ends too early.
+    """
+    picture = open_picture(path)
+    try:
+        picture = picture if mode is None else picture.convert(mode)
+        picture = picture if size is None else picture.resize(size, resample=Image.Resampling.BILINEAR)
+        return np.array(picture, dtype=np.uint8)
+    except (OSError, SyntaxError) as error:  # the latter is Pillow's for a damaged PNG
+        raise InputError(f"{path} cannot be read to its end ({error}): bring the whole picture.") from error
+
+
 def picture_size(images: List[Path]) -> Tuple[int, int]:
     """Width and height that all pictures have.
 
     Raises:
-        InputError: They differ.
+        InputError: They differ, or one is no picture.
     """
-    size = Image.open(images[0]).size
+    size = open_picture(images[0]).size
     for image in images:
-        if Image.open(image).size != size:
+        if open_picture(image).size != size:
             raise InputError(f"{image} is not {size[0]}x{size[1]} as {images[0].name} is: give pictures of one size.")
     return size
 
@@ -141,22 +190,56 @@ def picture_size(images: List[Path]) -> Tuple[int, int]:
 def foreground_masks(folder: Path, images: List[Path], layout: str) -> Optional[List[Path]]:
     """Masks, white for the object, in the order of their pictures; None where the folder is missing.
 
+    A mask belongs to the picture of its name, or, if names differ, to that whose name ends in the same number.
+
     Raises:
-        InputError: Their number is not that of the pictures, or they look inverted.
+        InputError: Their number is not that of the pictures, one belongs to no picture, or they look inverted.
     """
     if not folder.is_dir():
         return None
     masks = pictures_in(folder, layout)
     if len(masks) != len(images):
         raise InputError(f"{folder} holds {len(masks)} masks for {len(images)} pictures: one each is needed.")
-    looked_at = masks[:: -(-len(masks) // MASKS_CHECKED)]
-    share = float(np.mean([(np.asarray(Image.open(path).convert("L")) > 127).mean() for path in looked_at]))
+    by_stem = {mask.stem: mask for mask in masks}
+    by_number, wanted = numbered(masks), numbered(images)
+    if set(by_stem) == {image.stem for image in images}:
+        masks = [by_stem[image.stem] for image in images]
+    elif by_number is not None and wanted is not None and set(by_number) == set(wanted):
+        place = {image: number for number, image in wanted.items()}
+        masks = [by_number[place[image]] for image in images]
+    else:
+        stems = {image.stem for image in images}
+        stranger = next((mask for mask in masks if mask.stem not in stems), masks[0])
+        raise InputError(
+            f"{stranger} belongs to no picture in {images[0].parent}, neither by its name nor by its number: name "
+            "every mask as its picture is named."
+        )
+    shares = [float((read_pixels(path, "L") > 127).mean()) for path in looked_at(masks)]
+    require_upright(shares, f"The masks in {folder}", "remove the folder to train without")
+    return masks
+
+
+def looked_at(masks: List[Path]) -> List[Path]:
+    """Some of the masks, evenly chosen: enough to tell white objects from black ones."""
+    return masks[:: -(-len(masks) // MASKS_CHECKED)]
+
+
+def require_upright(shares: List[float], what: str, otherwise: str) -> None:
+    """Refuse masks in which black is the object.
+
+    Args:
+        shares: White part of some masks, 0 to 1.
+        what: The masks, for the message.
+        otherwise: What else the user may do, for the message.
+
+    Raises:
+        InputError: Hardly anything is white, or nearly everything.
+    """
+    share = float(np.mean(shares))
     if not 0.001 < share < 0.95:
         raise InputError(
-            f"The masks in {folder} call {share:.0%} of all pixels object: white must be the object; invert them, or "
-            "remove the folder to train without."
+            f"{what} call {share:.0%} of all pixels object: white must be the object; invert them, or {otherwise}."
         )
-    return masks
 
 
 def object_outputs(
@@ -203,7 +286,7 @@ def meeting_point(
 
     Returns:
         The point, and whether the axes are far enough from parallel to determine it; where they are not, the point
-        lies in front of the cameras at a distance of three times their spread.
+        lies in front of the cameras at a distance of three times their spread, or of 1 where all stand in one place.
     """
     positions, forward = positions.double(), torch.nn.functional.normalize(forward.double(), dim=-1)
     across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
@@ -211,5 +294,6 @@ def meeting_point(
     if torch.linalg.cond(matrix) < 1e3:
         return torch.linalg.solve(matrix, (across @ positions[:, :, None]).sum(0))[:, 0].float(), True
     centre = positions.mean(0)
-    reach = 3 * (positions - centre).norm(dim=-1).max().clamp(min=1.0)
+    spread = float((positions - centre).norm(dim=-1).max())
+    reach = 3 * spread if spread > 0 else 1.0
     return (centre + reach * torch.nn.functional.normalize(forward.mean(0), dim=0)).float(), False

@@ -1,12 +1,16 @@
 """The layout of IDR, NeuS and VolSDF: `image/`, optional `mask/`, and projection matrices in `cameras.npz`.
 
 ``world_mat_i`` projects world points to pixels (K [R|t], OpenCV axes, pixel centres at integers); ``scale_mat_i``, the
-same for all views, takes the normalised frame to the world: x_world = scale_mat x.
+same for all views, takes the normalised frame to the world: x_world = scale_mat x. A picture belongs to the camera of
+the last number in its name; where these numbers are not those of the cameras, pictures sorted by number are as cameras
+are. What `ns-ext data make` writes beside the layout is read where it is whole: `depth/` (Euclidean along the ray,
+world units, 0 beside the object) and `normals/` (world axes), one .npy for each picture, and `mesh.ply`, the surface.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Optional, Tuple, Type, Union
 
 import numpy as np
 import torch
@@ -18,6 +22,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from dataparsers._common import (
     ObjectDataParserConfig,
     foreground_masks,
+    numbered,
     object_outputs,
     picture_size,
     pictures_in,
@@ -53,9 +58,11 @@ class IdrDataParser(DataParser):
         if config.data is None:
             raise InputError("idr-data reads a folder: give --data.")
         folder = Path(config.data).expanduser()
-        images = pictures_in(folder / "image", "IDR")
+        found = pictures_in(folder / "image", "IDR")
+        images, numbers, world, scale = self._matrices(folder / config.camera_file, found)
+        if images != sorted(images):
+            CONSOLE.print("Pictures go by the numbers in their names, as cameras do, and not by the alphabet.")
         masks = foreground_masks(folder / "mask", images, "IDR")
-        numbers, world, scale = self._matrices(folder / config.camera_file, images)
         size = picture_size(images)
         intrinsics, poses = [], []
         for number, matrix in zip(numbers, world):
@@ -77,6 +84,7 @@ class IdrDataParser(DataParser):
         )
         chosen = views.train if split == "train" else views.test
         outputs = object_outputs(images, masks, poses, torch.tensor(np.array(intrinsics)), size, chosen)
+        outputs.metadata.update(_ground_truth(folder, images, chosen))
         # x_normalised = 1/s (x_world - t), for scale_mat = [s I | t]
         shift = torch.tensor(-scale[:3, 3:], dtype=torch.float32)
         outputs.dataparser_transform = torch.cat([torch.eye(3), shift], dim=1)
@@ -92,8 +100,8 @@ class IdrDataParser(DataParser):
 
     def _matrices(
         self, path: Path, images: List[Path]
-    ) -> Tuple[List[int], List[Float[np.ndarray, "4 4"]], Float[np.ndarray, "4 4"]]:
-        """Camera numbers, their projections in the order of the pictures, and the one scale matrix."""
+    ) -> Tuple[List[Path], List[int], List[Float[np.ndarray, "rows 4"]], Float[np.ndarray, "4 4"]]:
+        """Pictures in the order of their cameras, the cameras' numbers and projections, and the one scale matrix."""
         if not path.is_file():
             raise InputError(f"There is no {path}: the folder is not in IDR layout, or the file has another name "
                              "(--camera-file).")  # fmt: skip
@@ -103,20 +111,24 @@ class IdrDataParser(DataParser):
         except Exception as error:
             raise InputError(f"{path} cannot be read ({type(error).__name__}): it may be half downloaded.") from error
         numbers = sorted(int(key[10:]) for key in arrays if key.startswith("world_mat_") and key[10:].isdigit())
-        if len(numbers) != len(images):
-            # Folders that hold some of the views name them by the number of their camera.
-            named = [int(stem) if stem.isdigit() else -1 for stem in (image.stem.split("_")[-1] for image in images)]
-            if not set(named) <= set(numbers) or len(set(named)) != len(named):
-                raise InputError(
-                    f"{path} has {len(numbers)} cameras for {len(images)} pictures, and the pictures' names are not "
-                    "camera numbers: bring one picture per camera, or name each after its camera."
-                )
-            numbers = named
+        by_number = numbered(images)
+        if by_number is not None and set(by_number) <= set(numbers):
+            # Also folders that hold some of the views only.
+            numbers = sorted(by_number)
+            images = [by_number[number] for number in numbers]
+        elif len(numbers) == len(images):
+            images = sorted(images, key=_natural)
+        else:
+            raise InputError(
+                f"{path} has {len(numbers)} cameras for {len(images)} pictures, and the pictures' names are not "
+                "camera numbers: bring one picture per camera, or name each after its camera."
+            )
         scales = []
         for number in numbers:
-            for key in (f"world_mat_{number}", f"scale_mat_{number}"):
+            shapes = {f"world_mat_{number}": ((4, 4), (3, 4)), f"scale_mat_{number}": ((4, 4),)}
+            for key, allowed in shapes.items():
                 matrix = arrays.get(key)
-                if matrix is None or matrix.shape not in ((4, 4), (3, 4)) or not np.isfinite(matrix).all():
+                if matrix is None or matrix.shape not in allowed or not np.isfinite(matrix).all():
                     raise InputError(f"{key} of {path} is missing, of a wrong shape, or not finite.")
             scales.append(arrays[f"scale_mat_{number}"])
         if max(np.abs(other - scales[0]).max() for other in scales) > 1e-4 * max(1.0, np.abs(scales[0]).max()):
@@ -125,7 +137,23 @@ class IdrDataParser(DataParser):
         uniform = np.abs(scale[:3, :3] - scale[0, 0] * np.eye(3)).max() < 1e-6 * abs(scale[0, 0])
         if scale[0, 0] <= 0 or not uniform:
             raise InputError(f"scale_mat_0 of {path} is not a positive scale and a shift.")
-        return numbers, [arrays[f"world_mat_{number}"] for number in numbers], scale
+        return images, numbers, [arrays[f"world_mat_{number}"] for number in numbers], scale
+
+
+def _natural(path: Path) -> List[Union[str, int]]:
+    """Sorts image_2 before image_10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
+
+
+def _ground_truth(folder: Path, images: List[Path], chosen: List[int]) -> Dict[str, Union[Path, List[Path]]]:
+    """Files of depth and normals of the chosen pictures, where all have them, and of the surface, where it is there."""
+    found: Dict[str, Union[Path, List[Path]]] = {}
+    for name in ("depth", "normals"):
+        files = [folder / name / f"{image.stem}.npy" for image in images]
+        if all(file.is_file() for file in files):
+            found[f"gt_{name}_filenames"] = [files[k] for k in chosen]
+    mesh = folder / "mesh.ply"
+    return {**found, "gt_mesh_filename": mesh} if mesh.is_file() else found
 
 
 def decompose(

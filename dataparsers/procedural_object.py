@@ -11,6 +11,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers._common import ObjectDataParserConfig, split_views
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.procedural.mesh_object import Up
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
 from nerfstudio_ext.procedural.rigs import RigName, square_cameras
 
@@ -23,7 +24,8 @@ class ProceduralObjectDataParserConfig(ObjectDataParserConfig):
     data: Optional[Path] = None
     """Unused: the scene is drawn."""
     object: str = "torus-box"
-    """What stands in the scene: spheres, torus-box, head, vase, lattice or coral, from easy to hard."""
+    """What stands in the scene: spheres, torus-box, head, vase, lattice or coral, from easy to hard; or a mesh file
+    (.obj, .ply, .glb, .stl, .off), brought into the unit sphere."""
     views: int = 40
     """Cameras around the object, those for testing included."""
     size: int = 128
@@ -36,6 +38,8 @@ class ProceduralObjectDataParserConfig(ObjectDataParserConfig):
     """Draw a coloured background far away; otherwise it is white."""
     seed: int = 0
     """Decides the background."""
+    up: Up = "z"
+    """Axis of a mesh file that points up."""
     num_views: Optional[int] = 6
     """How many views to train on; all others are held out."""
     max_test_views: Optional[int] = 8
@@ -58,7 +62,14 @@ class ProceduralObjectDataParser(DataParser):
             )
         scene = ObjectScene(
             ObjectSceneOptions(
-                config.object, config.views, config.size, config.rig, config.radius, config.background, config.seed
+                config.object,
+                config.views,
+                config.size,
+                config.rig,
+                config.radius,
+                config.background,
+                config.seed,
+                config.up,
             )
         )
         views = split_views(

@@ -37,13 +37,15 @@ class Learn:
 
     def main(self) -> None:
         import dataclasses
+        import shlex
 
         import numpy as np
         import torch
+        from nerfstudio.utils.rich_utils import CONSOLE
         from PIL import Image
 
         from nerfstudio_ext.codebook.autoencoder import AutoencoderOptions, learn_by_autoencoder
-        from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook
+        from nerfstudio_ext.codebook.learn import LearnOptions, below_gate, learn_codebook
         from nerfstudio_ext.codebook.table import write_codebook
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.procedural.pictures import procedural_pictures
@@ -69,12 +71,23 @@ class Learn:
         else:
             learned = learn_by_autoencoder(pictures, AutoencoderOptions(steps=self.steps, **settings))
             settings["steps"] = self.steps
-        flags = " ".join(f"--{key} {value}" for key, value in {"route": self.route, **settings}.items())
+        given = {} if self.images is None else {"images": shlex.quote(str(self.images))}
+        flags = " ".join(f"--{key} {value}" for key, value in {**given, "route": self.route, **settings}.items())
+        faults = below_gate(learned.report)
         report = {key: f"{value:.4f}" for key, value in learned.report.items()}
         metadata = {"command": f"ns-ext codebook learn {flags}", "pictures": source, **report}
+        if faults:
+            metadata["below_gate"] = "; ".join(faults)
         write_codebook(learned.table, self.output, metadata)
         for key, value in metadata.items():
             print(f"{key}: {value}")
+        if faults:
+            CONSOLE.print(
+                "This table is below the gate that the shipped one passed, and hardly a prior: give more pictures, or "
+                "ask for fewer codes.",
+                style="bold yellow",
+                soft_wrap=True,
+            )
 
 
 @dataclass

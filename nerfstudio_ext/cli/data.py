@@ -12,14 +12,15 @@ class Make:
     """Draw a procedural object and write it in IDR layout, with depth, normals and the true mesh beside it."""
 
     object: Annotated[str, tyro.conf.Positional]
-    """What to draw: spheres, torus-box, head, vase, lattice or coral."""
+    """What to draw: spheres, torus-box, head, vase, lattice or coral; or a mesh file (.obj, .ply, .glb, .stl, .off),
+    which is brought into the unit sphere."""
     folder: Annotated[Path, tyro.conf.Positional]
     """Where to write; must be empty or new."""
     views: int = 40
     """Cameras around the object."""
     size: int = 128
     """Width and height of the pictures in pixels."""
-    rig: Literal["rings", "ring", "hemisphere"] = "rings"
+    rig: Literal["rings", "ring", "hemisphere", "forward"] = "rings"
     """Where the cameras stand."""
     radius: float = 2.6
     """Distance of the cameras from the object's centre."""
@@ -27,6 +28,8 @@ class Make:
     """Draw a coloured background far away; otherwise it is white."""
     seed: int = 0
     """Decides the background."""
+    up: Literal["z", "y"] = "z"
+    """Axis of a mesh file that points up."""
 
     def main(self) -> None:
         from nerfstudio_ext.cli.folders import require_empty
@@ -35,7 +38,7 @@ class Make:
 
         require_empty(self.folder)
         options = ObjectSceneOptions(
-            self.object, self.views, self.size, self.rig, self.radius, self.background, self.seed
+            self.object, self.views, self.size, self.rig, self.radius, self.background, self.seed, self.up
         )
         write_object_scene(ObjectScene(options), self.folder)
         print(f"{self.views} views of '{self.object}': {self.folder}")

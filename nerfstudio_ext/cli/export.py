@@ -32,8 +32,8 @@ class ExportMesh:
     normalised: bool = False
     """Leave the mesh in the normalised frame of training instead of the source's units."""
     coarse: bool = True
-    """Skip empty space by looking coarsely first; --no-coarse evaluates every grid point, as for a moving person it is
-    always done."""
+    """Skip empty space by looking coarsely first; --no-coarse evaluates every grid point, as it is always done for
+    densities and for a moving person."""
 
     def main(self) -> None:
         from nerfstudio.utils.rich_utils import CONSOLE
@@ -41,8 +41,9 @@ class ExportMesh:
         from nerfstudio_ext.cli.run_folders import run_folder
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.runs import open_run
-        from nerfstudio_ext.export.isosurface import extract_mesh, write_mesh
+        from nerfstudio_ext.export.isosurface import require_format, write_mesh
         from nerfstudio_ext.export.scene_mesh import colour_mesh, surface_values, to_source_units
+        from nerfstudio_ext.surface.isosurface import extract_mesh
         from nerfstudio_ext.surface.mesh import largest_component
 
         half_side = 1.5 if self.half_side is None else self.half_side
@@ -50,6 +51,7 @@ class ExportMesh:
             raise InputError(f"A mesh needs --resolution of 8 at least and a positive --half-side, not "
                              f"{self.resolution} and {half_side}.")  # fmt: skip
         output = self.output or run_folder(self.run) / "mesh.ply"
+        require_format(output)
         config, pipeline = open_run(self.run)
         model: Any = pipeline.model
         if hasattr(model, "set_motion"):
@@ -64,7 +66,12 @@ class ExportMesh:
         values = surface_values(model, self.level)
         if values is None:
             raise InputError(f"{self.run} was trained with {config.method_name}, which has no surface to export.")
-        mesh, evaluated = extract_mesh(values, self.resolution, half_side, model.device, coarse=self.coarse)
+        bake = getattr(getattr(model, "field", None), "bake", None)
+        if bake is not None:
+            bake()  # nothing is trained or saved from here on, and the prototypes are constants
+        # Blocks are skipped by a rule for distances: a density says nothing about how far its surface is.
+        coarse = self.coarse and hasattr(model, "signed_distance")
+        mesh, evaluated = extract_mesh(values, self.resolution, half_side, model.device, coarse=coarse)
         if self.largest:
             mesh = largest_component(mesh)
         mesh = colour_mesh(model, mesh)

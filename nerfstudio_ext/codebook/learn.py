@@ -4,7 +4,7 @@ No network is trained: this is the quick route, minutes on two cores, and the sa
 """
 
 from dataclasses import dataclass
-from typing import Dict, Sequence
+from typing import Dict, List, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,8 @@ from nerfstudio_ext.engine.errors import InputError
 FLAT = 0.01
 """Patches whose standard deviation is below this show nothing."""
 HELD_OUT = 0.1
+GATE = {"usage": 0.8, "perplexity_share": 0.4, "effective_rank_share": 0.5, "gain_over_flat_db": 1.0}
+"""Least figures of a table that is worth using (method card section 5.3)."""
 
 
 @dataclass
@@ -105,6 +107,15 @@ def usage_report(
         "effective_rank_share": effective_rank(table) / table.shape[1],
         "gain_over_flat_db": gain,
     }
+
+
+def below_gate(report: Dict[str, float]) -> List[str]:
+    """What a learned table lacks to be worth using, in words; nothing for a good one."""
+    return [
+        f"{key} is {report[key]:.2f}, and {least:g} at least is wanted"
+        for key, least in GATE.items()
+        if report[key] < least
+    ]
 
 
 def nearest_codes(features: Float[Tensor, "n width"], table: Float[Tensor, "codes width"]) -> Int[Tensor, "n"]:

@@ -4,11 +4,12 @@ import hashlib
 from pathlib import Path
 from typing import List, Optional, Protocol, Tuple
 
+import torch
 from jaxtyping import Float
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook
+from nerfstudio_ext.codebook.learn import LearnOptions, below_gate, learn_codebook
 from nerfstudio_ext.codebook.table import (
     DEFAULT_CODEBOOK,
     NARROW,
@@ -31,7 +32,7 @@ class Pictures(Protocol):
 
 
 def codebook_for(
-    mode: str, prune: bool, allow_pickle: bool, pictures: Optional[Pictures]
+    mode: str, prune: bool, allow_pickle: bool, pictures: Optional[Pictures], stored: bool = False
 ) -> Tuple[Optional[Float[Tensor, "codes width"]], bool]:
     """Table of a mode (none: the prototypes are parameters), and whether points read prototypes at all.
 
@@ -40,16 +41,22 @@ def codebook_for(
         prune: Drop dead codes.
         allow_pickle: As `load_codebook`.
         pictures: The training views, for the mode scene.
+        stored: The table comes with a checkpoint: neither file nor pictures are needed, and an empty one is returned.
 
     Raises:
         InputError: The mode is neither a known word nor a readable file.
     """
     if mode in ("free", "none"):
         return None, mode == "free"
+    if stored:
+        return torch.empty(0, 1), True
     if mode == "scene":
         if pictures is None:
             raise InputError("--pipeline.model.codebook scene needs training pictures, and this data has none.")
-        table = learn_codebook(pictures.training_pictures(), LearnOptions(codes=256, seed=SEED)).table
+        learned = learn_codebook(pictures.training_pictures(), LearnOptions(codes=256, seed=SEED))
+        for fault in below_gate(learned.report):
+            CONSOLE.print(f"The codebook of this scene is a poor one: {fault}.", style="yellow")
+        table = learned.table
     else:
         path = DEFAULT_CODEBOOK if mode in ("default", "random", "shuffle") else Path(mode)
         table = load_codebook(path, allow_pickle)

@@ -4,6 +4,7 @@ Reads the code vectors out of the checkpoints of published image tokenizers (tam
 out of bare tables. Nothing else of those models is used.
 """
 
+import pickle
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple
 
@@ -18,6 +19,14 @@ from nerfstudio_ext.engine.weights import read_safetensors, write_safetensors
 DEFAULT_CODEBOOK = Path(__file__).with_name("codebook_default.safetensors")
 """The table that the suite ships: `ns-ext codebook learn` made it from procedural pictures; its header tells how."""
 KNOWN_ENDINGS = ("quantize.embedding.weight", "quantize.embed.weight", "quantize.embedding.embedding", "codebook")
+TORCH = (".ckpt", ".pt", ".pth", ".bin")
+BEGINNINGS = {
+    ".npy": (b"\x93NUMPY",),
+    ".npz": (b"PK",),
+    # A zip archive, or a bare pickle as torch wrote it before.
+    **{ending: (b"PK", b"\x80") for ending in TORCH},
+}
+"""First bytes of files by ending, where the ending says them."""
 NARROW = 16
 """Code vectors of fewer numbers say too little to be a prior."""
 
@@ -35,13 +44,14 @@ def load_codebook(path: Path, allow_pickle: bool = False) -> Float[Tensor, "code
     path = Path(path).expanduser()
     if not path.is_file():
         raise InputError(f"There is no codebook {path}: give a file, or one of the words that --help lists.")
+    _require_kind(path)
     try:
         tensors = dict(_read(path, allow_pickle))
     except InputError:
         raise
     except Exception as error:
-        pickled = "pickle" in str(error).lower() or "weights_only" in str(error).lower() or "Unsupported" in str(error)
-        if pickled and not allow_pickle:
+        # What torch's safe loader raises at a class that it does not know; only torch files may be read otherwise.
+        if isinstance(error, pickle.UnpicklingError) and not allow_pickle and path.suffix.lower() in TORCH:
             raise InputError(
                 f"{path} holds more than tensors, and reading that would run code from the file: pass --allow-pickle "
                 "if you trust where it comes from."
@@ -53,6 +63,24 @@ def load_codebook(path: Path, allow_pickle: bool = False) -> Float[Tensor, "code
     if len(table) < 2 or not torch.isfinite(table).all():
         raise InputError(f"The codebook {path} has {len(table)} rows or numbers that are not finite: it is no table.")
     return table
+
+
+def _require_kind(path: Path) -> None:
+    """Refuse files that do not begin as their endings promise, as web pages do that were saved in their place.
+
+    Raises:
+        InputError: The file is empty or something else.
+    """
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if not head:
+        raise InputError(f"{path} is empty: download it again.")
+    beginnings = BEGINNINGS.get(path.suffix.lower())
+    if beginnings is not None and not head.startswith(beginnings):
+        raise InputError(
+            f"{path} is no {path.suffix} file, since it begins with {head.decode('ascii', 'replace')!r}: it may be "
+            "another file of that name, or an error page; download it again."
+        )
 
 
 def _choose(tensors: Dict[str, Tensor], path: Path) -> Tensor:
@@ -82,7 +110,7 @@ def _read(path: Path, allow_pickle: bool) -> Iterator[Tuple[str, Tensor]]:
         yield from read_safetensors(path)[0].items()
     elif kind == ".msgpack":
         yield from _flatten(_read_flax(path))
-    elif kind in (".ckpt", ".pt", ".pth", ".bin"):
+    elif kind in TORCH:
         yield from _flatten(torch.load(path, map_location="cpu", weights_only=not allow_pickle))
     else:
         raise InputError(

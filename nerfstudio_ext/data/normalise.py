@@ -16,6 +16,10 @@ NormaliseMode = Literal["auto", "file", "cameras"]
 RADIUS = 3.0
 MARGIN = 1.1
 """Cameras end up at most at RADIUS / MARGIN, as VolSDF has it."""
+NEAREST, FARTHEST = 1.0, 2.0
+"""A frame is kept if no camera stands nearer to its origin than the former, and one farther than the latter."""
+OFF_CENTRE = 0.5
+"""Nor may the point that the cameras look at be farther from the origin."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,16 @@ def find_normalisation(cameras: Cameras, mode: NormaliseMode) -> Normalisation:
         raise InputError(f"The pose of training camera {int(bad[0])} is not a finite number: mend or drop that view.")
     radii = poses[:, :, 3].norm(dim=-1)
     span = f"{float(radii.min()):.2f} to {float(radii.max()):.2f}"
-    keep = mode == "file" or (mode == "auto" and 2.0 <= float(radii.max()) < RADIUS)
-    if keep:
+    centre, determined = meeting_point(poses[:, :, 3], -poses[:, :, 2])
+    around = float(radii.min()) >= NEAREST and FARTHEST <= float(radii.max()) < RADIUS
+    # Axes that are nearly parallel determine no point: there the file is believed.
+    aimed = not determined or float(centre.norm()) < OFF_CENTRE
+    if mode == "file" or (mode == "auto" and around and aimed):
         outside = int((radii >= RADIUS).sum())
         warning = f"; {outside} of them outside the sphere of radius {RADIUS:g}" if outside else ""
-        if float(radii.min()) < 1.0:
+        if float(radii.min()) < NEAREST:
             warning = "; some are too close to the sphere of radius 0.6 that training starts from: normalise them"
         return Normalisation(torch.zeros(3), 1.0, f"Cameras stand {span} from the origin and stay there{warning}.")
-    centre, determined = meeting_point(poses[:, :, 3], -poses[:, :, 2])
     reach = float((poses[:, :, 3] - centre).norm(dim=-1).max())
     if reach < 1e-6:
         raise InputError("All training cameras stand where they look: their poses cannot be normalised.")

@@ -4,8 +4,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from nerfstudio_ext.export.isosurface import extract_mesh
 from nerfstudio_ext.export.scene_mesh import colour_mesh
+from nerfstudio_ext.surface.isosurface import extract_mesh
 from nerfstudio_ext.surface.mesh import Mesh, largest_component
 
 MARGIN = 0.1

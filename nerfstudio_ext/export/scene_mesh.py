@@ -7,7 +7,7 @@ import torch
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
-from nerfstudio_ext.export.isosurface import Values
+from nerfstudio_ext.surface.isosurface import Values
 from nerfstudio_ext.surface.mesh import Mesh
 
 OFFSET = 0.02

@@ -67,7 +67,8 @@ class CoCoINRField(nn.Module):
 
     Args:
         config: Architecture.
-        codebook: Code vectors; none makes the prototypes themselves parameters.
+        codebook: Code vectors; none makes the prototypes themselves parameters, and an empty table stands for the one
+            of the checkpoint that will be loaded.
         attention: Whether points read prototypes at all; without, the networks are VolSDF's.
     """
 
@@ -139,6 +140,16 @@ class CoCoINRField(nn.Module):
 
     def _forget(self, *_) -> None:
         self._cached = None
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        """Take the codebook's size from the checkpoint where it is not known yet; torch loads submodules after this."""
+        stored = state_dict.get(f"{prefix}codebook")
+        if self.codebook is not None and not len(self.codebook) and stored is not None:
+            self.codebook = torch.empty_like(stored, device=self.codebook.device)
+            self.prototypes = nn.ModuleDict({name: self._prototype_source() for name in self.readers}).to(
+                self.codebook.device
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def bake(self) -> None:
         """Put the prototypes in the place of what computes them; outputs stay the same, training does not go on."""
@@ -214,11 +225,6 @@ class CoCoINRField(nn.Module):
         hues = torch.arange(weights.shape[-1], device=x.device) * 0.618034
         palette = 0.5 + 0.5 * torch.cos(2 * torch.pi * (hues[:, None] + torch.arange(3, device=x.device) / 3))
         return attention_entropy(weights), weights.mean(0) @ palette
-
-    def forward_geonetwork(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n outputs"]:
-        """Distance and feature side by side, under the name that `ns-export marching-cubes` asks for."""
-        sdf, feature = self.sdf_and_feature(x, self.context())
-        return torch.cat([sdf[:, None], feature], dim=-1)
 
 
 class Prototypes(nn.Module):

@@ -93,8 +93,9 @@ class RayModel(ExtModel):
     ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
         """Scores of the whole picture, and where masks and depth are known also those of the object alone.
 
-        ``psnr`` counts all pixels, ``psnr_masked`` the object's only; ``mask_iou`` compares accumulation above one half
-        with the mask; ``depth_error`` is in world units, over the pixels that are object in both.
+        ``psnr`` counts all pixels, ``psnr_masked`` the object's only; ``ssim_masked`` is the similarity of the
+        rectangle around the object, the true pixels beside it in both pictures; ``mask_iou`` compares accumulation
+        above one half with the mask; ``depth_error`` is in world units, over the pixels that are object in both.
         """
         batch = {**batch, "image": batch["image"][..., :3]}
         metrics, images = super().get_image_metrics_and_images(outputs, batch)
@@ -103,8 +104,10 @@ class RayModel(ExtModel):
         mask, both = self.object_pixels(outputs, batch)
         solid = outputs["accumulation"][..., 0] > 0.5
         if bool(mask.any()):
-            error = (outputs["rgb"] - self._colours(batch))[mask].square().mean()
+            shown, wanted = outputs["rgb"].clamp(0, 1), self._colours(batch)
+            error = (shown - wanted)[mask].square().mean()
             metrics["psnr_masked"] = float(-10 * torch.log10(error + 1e-9))
+            metrics["ssim_masked"] = _ssim_masked(shown, wanted, mask)
         metrics["mask_iou"] = float(both.sum() / (mask | solid).sum().clamp(min=1))
         if "gt_depth" in batch:
             apart = (outputs["depth"] - batch["gt_depth"].to(self.device))[both].abs()
@@ -139,3 +142,13 @@ class RayModel(ExtModel):
 
     def _colours(self, batch: Dict[str, Tensor]) -> Float[Tensor, "*rays 3"]:
         return batch["image"].to(self.device)[..., :3]
+
+
+def _ssim_masked(
+    shown: Float[Tensor, "height width 3"], wanted: Float[Tensor, "height width 3"], mask: Bool[Tensor, "height width"]
+) -> float:
+    """Structural similarity of the rectangle around a mask, which only the pixels of the mask can lower."""
+    rows, columns = (torch.nonzero(mask.any(1 - axis))[:, 0] for axis in (0, 1))
+    window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    judged = torch.where(mask[..., None], shown, wanted)
+    return float(ssim(*(x[window].permute(2, 0, 1)[None] for x in (judged, wanted))))

@@ -9,7 +9,7 @@ ray's direction); optional mask and curvature losses.
 """
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Literal, Optional, Tuple, Type
+from typing import Any, Dict, List, Literal, Optional, Tuple, Type
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from nerfstudio_ext.codebook.modes import codebook_for
+from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.fields.coco_inr_field import CoCoINRField, CoCoINRFieldConfig, Context
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import LaplaceDensity, alpha_weights, logistic_alpha, render_weights
@@ -85,14 +86,17 @@ class CoCoINRModel(RayModel):
 
     def populate_modules(self) -> None:
         super().populate_modules()
-        config = self.config
+        config, metadata = self.config, self.kwargs["metadata"]
+        _require_fitting(config, metadata)
+        opened = metadata.get("opened", False)
         codebook, attention = codebook_for(
-            config.codebook, config.codebook_prune, config.allow_pickle, self.kwargs["metadata"].get("pictures")
+            config.codebook, config.codebook_prune, config.allow_pickle, metadata.get("pictures"), opened
         )
         self.field = config.field.setup(codebook=codebook, attention=attention)
         self.density = LaplaceDensity(config.initial_beta, config.minimum_beta)
-        trained = sum(p.numel() for p in self.field.parameters() if p.requires_grad)
-        CONSOLE.print(f"{trained:,} trainable numbers in the four networks")
+        if not opened:
+            trained = sum(p.numel() for p in self.field.parameters() if p.requires_grad)
+            CONSOLE.print(f"{trained:,} trainable numbers in the four networks")
 
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
         return {"field": [*self.field.parameters(), *self.density.parameters()]}
@@ -230,3 +234,23 @@ class CoCoINRModel(RayModel):
         """Trainable numbers and the final scale of the density."""
         count = sum(p.numel() for p in self.field.parameters() if p.requires_grad)
         return {"num_parameters": float(count), "beta": float(self.density.beta)}
+
+
+def _require_fitting(config: CoCoINRModelConfig, metadata: Dict[str, Any]) -> None:
+    """Refuse settings that the data cannot serve, as far as it tells.
+
+    Raises:
+        InputError: A mask loss without masks, or cameras outside of the sphere.
+    """
+    if config.mask_loss_mult > 0 and not metadata.get("has_masks", True):
+        raise InputError(
+            f"--pipeline.model.mask-loss-mult {config.mask_loss_mult:g} needs masks, and this data has none: bring "
+            "masks, or leave the option out."
+        )
+    reach = metadata.get("camera_reach", 0.0)
+    if config.bounding_radius <= reach:
+        raise InputError(
+            f"--pipeline.model.bounding-radius {config.bounding_radius:g} leaves cameras outside, which stand up to "
+            f"{reach:.2f} from the origin: take a larger one, or keep the cameras of the file "
+            "(--pipeline.datamanager.normalise file)."
+        )

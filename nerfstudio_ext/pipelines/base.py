@@ -35,7 +35,8 @@ class ExtPipeline(VanillaPipeline):
     Numbers below 1e-38 count as zero on the CPU. It wraps the model for several processes on CPU (gloo) as well as on
     CUDA; a checkpoint that does not fit is an error, never a silent partial load; averaged metrics are finite numbers;
     a model may offer `prepare_eval`, `prepare_checkpoint` and `get_run_metrics`, which are called before an evaluation,
-    before a save, and once per evaluation, and a data manager `follow`, which gets the model once it is there.
+    before a save, and once per evaluation; a data manager may offer `follow`, which gets the model once it is there, and
+    `scene_metrics`, called by ns-eval.
 
     Args:
         config: Configuration to instantiate the pipeline.
@@ -185,6 +186,8 @@ class ExtPipeline(VanillaPipeline):
                 progress.advance(task)
         averages = _average(rows, get_std)
         averages.update(self._call_hook("get_run_metrics") or {})
+        if self.test_mode == "test":  # as ns-eval opens it: scoring a whole scene is too slow to do while training
+            averages.update(getattr(self.datamanager, "scene_metrics", lambda model: {})(self.model))
         _check_finite(averages, "the evaluation")
         self.train(was_training)
         return averages

@@ -63,7 +63,7 @@ class MeshCaster:
             import trimesh
             from trimesh.ray.ray_pyembree import RayMeshIntersector
         except ImportError as error:
-            raise InputError("Drawing a person needs embreex: pip install 'nerfstudio-ext[human]'.") from error
+            raise InputError("Drawing a mesh needs embreex: pip install 'nerfstudio-ext[human]'.") from error
 
         self._mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
         self._rays = RayMeshIntersector(self._mesh)

@@ -1,14 +1,24 @@
 """One object, cameras around it and a far background: pictures with exact mask, depth and normals."""
 
+import hashlib
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+import os
+import zipfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Union
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.host import cache_dir
+from nerfstudio_ext.procedural import casting, mesh_object, objects, rigs
+from nerfstudio_ext.procedural.mesh_object import ENDINGS, MeshObject, Up
 from nerfstudio_ext.procedural.objects import Points, SdfObject, Values, get_object
 from nerfstudio_ext.procedural.rigs import RigName, rig_poses
 
@@ -16,6 +26,8 @@ BACKGROUND_RADIUS = 8.0
 """The far background is painted on a sphere of this radius about the origin, in world units."""
 FIELD_OF_VIEW = math.radians(50)
 MAX_STEPS, PRECISION = 200, 2e-4
+DRAWING = (casting, mesh_object, objects, rigs)
+"""Modules that decide what is drawn, besides this one."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +35,15 @@ class ObjectSceneOptions:
     """Everything that decides what an object scene looks like."""
 
     name: str = "torus-box"
+    """A procedural object, or a mesh file."""
     num_views: int = 40
     size: int = 128
     rig: RigName = "rings"
     radius: float = 2.6
     background: bool = True
     seed: int = 0
+    up: Up = "z"
+    """Axis of a mesh file that points up."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class ObjectView:
 
 
 class ObjectScene:
-    """A drawn scene; views are drawn when they are first asked for and then kept.
+    """A drawn scene; views are drawn when they are first asked for and then kept, also in the user's cache.
 
     Args:
         options: What to draw.
@@ -58,12 +73,20 @@ class ObjectScene:
                 f"{options.num_views} views of {options.size} pixels from {options.radius}."
             )
         self.options = options
-        self.object: SdfObject = get_object(options.name)
+        path = Path(options.name).expanduser()
+        self.object: Union[SdfObject, MeshObject]
+        if path.suffix.lower() in ENDINGS:
+            self.object = MeshObject(path, options.up)
+            contents = self.object.digest
+        else:
+            self.object, contents = get_object(options.name), ""
         self.poses: Float[Tensor, "views 3 4"] = rig_poses(options.rig, options.num_views, options.radius)
         self.focal: float = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
         # The seed turns the background about the vertical axis and shifts its colours.
         self._phases = torch.rand(6, generator=torch.Generator().manual_seed(options.seed)) * (2 * math.pi)
-        self._view = lru_cache(maxsize=None)(self._draw)
+        key = hashlib.sha256(repr((sources(), contents, asdict(options))).encode()).hexdigest()[:16]
+        self.folder = cache_dir() / "objects" / f"{path.stem}-{key}"
+        self._view = lru_cache(maxsize=None)(self._kept)
 
     def __deepcopy__(self, memo: dict) -> "ObjectScene":
         return self  # datasets copy their metadata; what is drawn once serves all of them
@@ -80,16 +103,35 @@ class ObjectScene:
         local = torch.stack([x, y, -torch.ones_like(x)], dim=-1)
         return torch.nn.functional.normalize(local @ self.poses[index, :, :3].T, dim=-1)
 
+    def _kept(self, index: int) -> ObjectView:
+        """A view from the user's cache, where it is put when it is drawn."""
+        path = self.folder / f"{index:04d}.npz"
+        with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as archive:
+            return ObjectView(*(torch.from_numpy(archive[name]) for name in ("rgb", "mask", "depth", "normals")))
+        view = self._draw(index)
+        with suppress(OSError):  # a full disk or a home that is read only: the next process draws it again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Another process may draw the same view: each writes a file of its own, and the last rename wins.
+            partial = path.with_suffix(f".{os.getpid()}.partial.npz")
+            np.savez_compressed(partial, **{name: value.numpy() for name, value in vars(view).items()})
+            partial.replace(path)
+        return view
+
     def _draw(self, index: int) -> ObjectView:
         size = self.options.size
         directions = self.rays(index).reshape(-1, 3)
         origins = self.poses[index, :, 3].expand_as(directions)
-        depth, hit = trace(self.object, origins, directions)
         rgb = self._background(origins, directions) if self.options.background else torch.ones_like(directions)
-        points = origins[hit] + depth[hit, None] * directions[hit]
-        normals = torch.zeros_like(directions)
-        normals[hit] = self.object.normals(points)
-        rgb[hit] = self.object.shade(points, normals[hit])
+        if isinstance(self.object, MeshObject):
+            seen = self.object.caster.first(origins, directions)
+            depth, hit, normals = seen.depth, seen.mask, seen.normals
+            rgb[hit] = seen.rgb[hit]
+        else:
+            depth, hit = trace(self.object, origins, directions)
+            points = origins[hit] + depth[hit, None] * directions[hit]
+            normals = torch.zeros_like(directions)
+            normals[hit] = self.object.normals(points)
+            rgb[hit] = self.object.shade(points, normals[hit])
         return ObjectView(
             rgb.reshape(size, size, 3),
             hit.reshape(size, size),
@@ -111,6 +153,13 @@ class ObjectScene:
             ],
             dim=-1,
         )
+
+
+@cache
+def sources() -> str:
+    """Digest of the code that draws: what it drew before it was changed is not taken from the cache."""
+    files = (Path(str(module)) for module in (__file__, *(m.__file__ for m in DRAWING)))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def trace(

@@ -8,7 +8,9 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
-RigName = Literal["rings", "ring", "hemisphere"]
+RigName = Literal["rings", "ring", "hemisphere", "forward"]
+FORWARD = math.radians(20)
+"""How far the cameras of a forward-facing rig stand from its middle, seen from the origin."""
 
 
 def look_at_origin(position: Float[Tensor, "views 3"]) -> Float[Tensor, "views 3 4"]:
@@ -23,8 +25,9 @@ def rig_poses(rig: RigName, num_views: int, radius: float) -> Float[Tensor, "vie
     """Poses of a rig at one distance from the origin.
 
     Args:
-        rig: ``rings`` (one 10 and one 40 degrees up), ``ring`` (20 degrees up) or ``hemisphere`` (a spiral from the
-            horizon to near the zenith).
+        rig: ``rings`` (one 10 and one 40 degrees up), ``ring`` (20 degrees up), ``hemisphere`` (a spiral from the
+            horizon to near the zenith) or ``forward`` (a spiral up to 20 degrees about one point, 20 degrees up in the
+            direction -y).
         num_views: Cameras in all.
         radius: Distance from the origin in world units.
     """
@@ -32,6 +35,13 @@ def rig_poses(rig: RigName, num_views: int, radius: float) -> Float[Tensor, "vie
         heights = (torch.arange(num_views) + 0.5) / num_views * 0.95
         turns = torch.arange(num_views) * (math.pi * (3 - math.sqrt(5)))
         angles: List[Tuple[float, float]] = [(float(t), math.asin(float(h))) for t, h in zip(turns, heights)]
+    elif rig == "forward":
+        shares = [math.sqrt((k + 0.5) / num_views) for k in range(num_views)]
+        turns = [k * math.pi * (3 - math.sqrt(5)) for k in range(num_views)]
+        angles = [
+            (-math.pi / 2 + FORWARD * share * math.cos(t) / math.cos(FORWARD), FORWARD + FORWARD * share * math.sin(t))
+            for share, t in zip(shares, turns)
+        ]
     else:
         elevations = (20.0,) if rig == "ring" else (10.0, 40.0)
         angles = []

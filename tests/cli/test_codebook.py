@@ -1,5 +1,9 @@
+import shlex
+
+import numpy as np
 import pytest
 import torch
+import tyro
 from PIL import Image
 
 from nerfstudio_ext.cli.codebook import Inspect, Learn, LearnOptionsFlags, Load
@@ -33,6 +37,29 @@ def test_learning_from_a_folder(route, folder, capsys):
     assert load_codebook(output).shape == (16, 8)
     printed = capsys.readouterr().out
     assert f"--route {route}" in printed and "3 pictures" in printed and "gain_over_flat_db" in printed
+
+
+def test_recipe_makes_the_table_again(folder):
+    one, other = folder / "one.safetensors", folder / "other.safetensors"
+    Learn(one, images=folder, options=LearnOptionsFlags(codes=16, width=8, seed=3)).main()
+    command = shlex.split(read_safetensors(one)[1]["command"])
+    assert command[:3] == ["ns-ext", "codebook", "learn"]
+    tyro.cli(Learn, args=[str(other), *command[3:]]).main()
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_poor_tables_are_told(folder, capsys):
+    Learn(folder / "good.safetensors", images=folder, options=LearnOptionsFlags(codes=16, width=8)).main()
+    good = read_safetensors(folder / "good.safetensors")[1]
+    (folder / "flat").mkdir()
+    picture = np.zeros((72, 72, 3), np.uint8)
+    picture[:, ::2] = 255
+    Image.fromarray(picture).save(folder / "flat" / "stripes.png")
+    capsys.readouterr()
+    Learn(folder / "poor.safetensors", images=folder / "flat", options=LearnOptionsFlags(codes=16, width=8)).main()
+    assert "below the gate" in capsys.readouterr().out
+    assert "usage is" in read_safetensors(folder / "poor.safetensors")[1]["below_gate"]
+    assert "effective_rank_share is" not in good.get("below_gate", "")
 
 
 def test_load_and_inspect(tmp_path, capsys):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nerfstudio_ext.codebook.learn import LearnOptions, learn_codebook, nearest_codes
+from nerfstudio_ext.codebook.learn import LearnOptions, below_gate, learn_codebook, nearest_codes
 from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, effective_rank, load_codebook, read_safetensors
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.pictures import procedural_pictures
@@ -40,6 +40,12 @@ def test_shipped_codebook_passes_its_gate():
     assert float(metadata["gain_over_flat_db"]) > 2
     assert metadata["command"].startswith("ns-ext codebook learn") and "none is a test object" in metadata["pictures"]
     assert DEFAULT_CODEBOOK.stat().st_size < 200_000
+
+
+def test_gate_names_what_is_wrong():
+    good = {"usage": 0.9, "perplexity_share": 0.5, "effective_rank_share": 0.8, "gain_over_flat_db": 2.0}
+    assert below_gate(good) == []
+    assert below_gate({**good, "usage": 0.25}) == ["usage is 0.25, and 0.8 at least is wanted"]
 
 
 def test_too_few_pictures_are_refused():

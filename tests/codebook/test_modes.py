@@ -35,6 +35,13 @@ def test_scene_learns_from_the_training_views():
         codebook_for("scene", False, False, None)
 
 
+def test_stored_tables_need_no_file():
+    for mode in ("gone.pt", "scene", "default"):
+        table, attends = codebook_for(mode, False, False, None, stored=True)
+        assert attends and len(table) == 0
+    assert codebook_for("none", False, False, None, stored=True) == (None, False)
+
+
 def test_path_is_read_and_pruned(tmp_path, capsys):
     table = torch.cat([torch.randn(10, 20), torch.zeros(90, 20)])
     write_codebook(table, tmp_path / "t.safetensors")

@@ -86,12 +86,23 @@ def half_torch(path):
     path.write_bytes(path.read_bytes()[:400])
 
 
+def page(path):
+    path.write_text("<!DOCTYPE html><html><head><title>404: pickle not found</title></head></html>" * 9)
+
+
 @pytest.mark.parametrize(
     ("name", "make", "sentence"),
     [
         ("gone.npy", lambda path: None, "There is no codebook"),
         ("half.safetensors", half, "ends in the middle of 'codebook'"),
         ("half.pt", half_torch, "damaged or only half downloaded"),
+        ("page.ckpt", page, "begins with '<!DOCTYPE html>.*error page"),
+        ("page.bin", page, "begins with '<!DOCTYPE html>"),
+        ("page.npy", page, "no .npy file"),
+        ("page.npz", page, "no .npz file"),
+        ("page.safetensors", page, "damaged or only half downloaded"),
+        ("empty.pt", lambda path: path.touch(), "is empty"),
+        ("objects.npy", lambda path: np.save(path, np.array([None, "x"])), "damaged or only half downloaded"),
         ("short.safetensors", lambda path: path.write_bytes(struct.pack("<Q", 900)), "damaged"),
         ("t.xyz", lambda path: path.write_text("x"), "no known kind"),
         ("two.npz", lambda p: np.savez(p, a=np.zeros((3, 3)), b=np.zeros((4, 4))), r"only a \(3, 3\), b \(4, 4\)"),
@@ -101,8 +112,9 @@ def half_torch(path):
 )
 def test_bad_files_are_told_in_a_sentence(name, make, sentence, tmp_path):
     make(tmp_path / name)
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=sentence) as refusal:
         load_codebook(tmp_path / name)
+    assert "--allow-pickle" not in str(refusal.value), "that would not help"
 
 
 def test_dead_codes_leave_one_null():

@@ -78,7 +78,8 @@ def test_eval_writes_strict_json(run: Run, tmp_path: Path) -> None:
         assert results["decode_fps"] > 0
     else:
         assert {"psnr_masked", "mask_iou", "depth_error", "num_parameters"} <= results.keys()
-    assert ("normal_error" in results) == (run.name in SURFACE_METHODS)
+        assert "ssim_masked" in results
+    assert ("normal_error" in results) == ("chamfer" in results) == (run.name in SURFACE_METHODS)
     assert abs(results["psnr"] - results["psnr_8bit"]) < 0.1
     assert all(f"{key}_std" in results for key in ("psnr", "ssim", "ms_ssim"))
     written = FRAMES if run.name in VIDEO_METHODS else 2 * TEST_VIEWS

@@ -14,6 +14,8 @@ from nerfstudio.scripts import render
 
 from nerfstudio_ext.cli.export import ExportMesh
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.surface.isosurface import extract_mesh
+from nerfstudio_ext.surface.mesh import largest_component
 from tests.contract.registered import SURFACE_METHODS
 from tests.contract.runs import SIDE, TEST_VIEWS, TRAIN_VIEWS, Run
 from tests.contract.test_commands import pictures
@@ -77,13 +79,21 @@ def test_export_tsdf(run: Run, exporter: ModuleType, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_mesh_of_the_initial_sphere(run: Run, tmp_path: Path) -> None:
+def test_mesh_of_the_initial_sphere(run: Run, opened, device: str, tmp_path: Path) -> None:
     """After two steps the surface still is about the sphere that training starts from."""
     ExportMesh(run.config_path, tmp_path / "mesh.ply", resolution=48).main()
-    mesh = trimesh.load(tmp_path / "mesh.ply")
+    mesh = trimesh.load(tmp_path / "mesh.ply", process=False)
+    model = opened(run.name, device).model
+    same, _ = extract_mesh(model.signed_distance, 48, 1.5, model.device)
+    assert np.abs(mesh.vertices - largest_component(same).verts).max() < 1e-5, "baking changes nothing"
     radii = np.linalg.norm(mesh.vertices, axis=1)
     assert 0.3 < radii.mean() < 1.1
     assert np.asarray(mesh.visual.vertex_colors)[:, :3].std() >= 0
+
+
+def test_mesh_of_an_unknown_format_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"out\.stl names no mesh format"):
+        ExportMesh(tmp_path / "no run is opened", tmp_path / "out.stl").main()
 
 
 @pytest.mark.parametrize("name", TINY)

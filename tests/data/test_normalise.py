@@ -35,6 +35,21 @@ def test_others_are_moved_and_the_way_back_is_known(radius):
     assert torch.allclose(again, positions, atol=1e-4)
 
 
+def test_cameras_that_only_reach_the_right_distance_are_moved():
+    """The farthest camera alone says nothing: these surround a point far from the origin."""
+    beside = cameras(0.8, (1.5, 0.0, 0.0))
+    assert 2 <= float(beside.camera_to_worlds[:, :, 3].norm(dim=-1).max()) < 3
+    found = find_normalisation(beside, "auto")
+    assert torch.allclose(found.centre, torch.tensor([1.5, 0, 0]), atol=1e-3)
+    assert found.scale == pytest.approx(3 / 1.1 / 0.8, rel=1e-3)
+
+
+def test_one_camera_near_the_object_moves_all():
+    near = cameras(2.5)
+    near.camera_to_worlds[0, :, 3] *= 0.2
+    assert find_normalisation(near, "auto").scale == pytest.approx(3 / 1.1 / 2.5, rel=1e-2)
+
+
 def test_the_file_may_be_kept_with_a_word():
     assert "8 of them outside" in find_normalisation(cameras(4.0), "file").report
     assert "too close" in find_normalisation(cameras(0.9), "file").report

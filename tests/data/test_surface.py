@@ -8,8 +8,13 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from PIL import Image
 
+from dataparsers.idr import IdrDataParserConfig
+from dataparsers.procedural_object import ProceduralObjectDataParserConfig
+from nerfstudio_ext.cli.data import Make
 from nerfstudio_ext.data.surface import SurfaceDataManagerConfig, SurfaceDataset, select_views
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
+from nerfstudio_ext.procedural.objects import get_object
 from nerfstudio_ext.procedural.rigs import rig_poses
 
 
@@ -37,6 +42,143 @@ def test_masks_of_another_size_are_named(tmp_path):
     dataset = SurfaceDataset(outputs_of(tmp_path, mask_size=(6, 4)))
     with pytest.raises(InputError, match=r"mask_1\.png is 6x4, but its picture is 12x8"):
         dataset[1]
+
+
+def test_missing_masks_are_named(tmp_path):
+    outputs = outputs_of(tmp_path)
+    (tmp_path / "mask_2.png").unlink()
+    with pytest.raises(InputError, match=r"no picture .*mask_2\.png, which the data names"):
+        SurfaceDataset(outputs)[2]
+
+
+def test_inverted_masks_of_a_stock_parser_are_refused(tmp_path):
+    outputs = outputs_of(tmp_path)
+    SurfaceDataset(outputs).require_upright_masks()
+    for k in range(4):
+        Image.fromarray(np.full((8, 12), 255, np.uint8)).save(tmp_path / f"mask_{k}.png")
+    with pytest.raises(InputError, match=r"mask_0\.png call 100% of all pixels object.*invert them"):
+        SurfaceDataset(outputs).require_upright_masks()
+
+
+def with_alpha(folder, hidden, views=4):
+    """Pictures as a parser without masks gives them: red squares, their surroundings hidden by an alpha channel."""
+    outputs = outputs_of(folder, views)
+    outputs.mask_filenames = None
+    for path in outputs.image_filenames:
+        picture = np.zeros((8, 12, 4), np.uint8)
+        picture[..., :3] = [10, 20, 30]
+        picture[2:6, 3:9, :3] = [200, 0, 0]
+        picture[..., 3] = 255 - hidden
+        picture[2:6, 3:9, 3] = 255
+        Image.fromarray(picture).save(path)
+    return outputs
+
+
+def test_alpha_is_the_mask_whatever_the_parser(tmp_path):
+    dataset = SurfaceDataset(with_alpha(tmp_path, hidden=255))
+    item = dataset[1]
+    assert dataset.has_masks and float(item["fg_mask"].mean()) == 0.25 and item["fg_mask"].shape == (8, 12, 1)
+    assert item["image"].shape == (8, 12, 3)
+    assert torch.equal(item["image"][0, 0], torch.ones(3)), "what the alpha hides is not to be learned"
+    dataset.require_upright_masks()
+    Image.new("RGB", (12, 8)).save(dataset.image_filenames[3])
+    with pytest.raises(InputError, match=r"3\.png has no alpha channel"):
+        SurfaceDataset(dataset._dataparser_outputs)[0]
+
+
+def test_alpha_that_hides_nothing_is_no_mask(tmp_path):
+    dataset = SurfaceDataset(with_alpha(tmp_path, hidden=0))
+    assert not dataset.has_masks and "fg_mask" not in dataset[0] and dataset[0]["image"].shape == (8, 12, 3)
+
+
+def test_inverted_alpha_is_refused(tmp_path):
+    outputs = with_alpha(tmp_path, hidden=255)
+    for path in outputs.image_filenames:
+        Image.fromarray(np.zeros((8, 12, 4), np.uint8)).save(path)
+    with pytest.raises(InputError, match=r"alpha channels .* call 0%"):
+        SurfaceDataset(outputs).require_upright_masks()
+
+
+def test_pictures_of_unknown_kinds_are_refused(tmp_path):
+    outputs = outputs_of(tmp_path)
+    Image.fromarray(np.full((8, 12), 40000, np.uint16)).save(tmp_path / "0.png")
+    with pytest.raises(InputError, match=r"0\.png is a picture of the kind I;16"):
+        SurfaceDataset(outputs)[0]
+
+
+def test_grey_and_reduced_pictures_are_read(tmp_path):
+    outputs = outputs_of(tmp_path)
+    Image.fromarray(np.full((8, 12), 51, np.uint8)).save(tmp_path / "0.png")
+    item = SurfaceDataset(outputs, 0.5)[0]
+    assert torch.allclose(item["image"], torch.full((4, 6, 3), 0.2)) and item["fg_mask"].shape == (4, 6, 1)
+
+
+def test_depth_is_in_units_of_the_cameras():
+    """Rings of radius 4 are brought to 3 / 1.1, and what is known of the depth with them."""
+    parser = ProceduralObjectDataParserConfig(size=24, views=8, num_views=4, radius=4.0)
+    dataset = SurfaceDataManagerConfig(dataparser=parser).setup(device="cpu", test_mode="inference").train_dataset
+    scene, indices = dataset.metadata["object_views"], dataset.metadata["view_indices"]
+    item, view = dataset[0], scene.view(indices[0])
+    centre = dataset.cameras.camera_to_worlds[0, :, 3]
+    rays = dataset.cameras.generate_rays(camera_indices=0)
+    points = centre + item["gt_depth"] * rays.directions
+    scale = 3 / 1.1 / 4
+    assert scene.object.sdf(points[view.mask] / scale).abs().max() < 1e-3
+
+
+def test_written_truth_is_read(tmp_path):
+    Make("vase", tmp_path / "vase", views=5, size=16, radius=4.0).main()
+    parser = IdrDataParserConfig(data=tmp_path / "vase", train_views="0,3")
+    found = SurfaceDataManagerConfig(dataparser=parser).setup(device="cpu", test_mode="inference").train_dataset
+    view = ObjectScene(ObjectSceneOptions("vase", num_views=5, size=16, radius=4.0)).view(3)
+    assert torch.allclose(found[1]["gt_depth"][..., 0], view.depth * (3 / 1.1 / 4), atol=1e-3)
+    assert torch.allclose(found[1]["gt_normals"], view.normals)
+    half = SurfaceDataManagerConfig(dataparser=parser, camera_res_scale_factor=0.5)
+    assert half.setup(device="cpu", test_mode="inference").train_dataset[1]["gt_depth"].shape == (8, 8, 1)
+    np.save(tmp_path / "vase" / "depth" / "003.npy", np.zeros((3, 3)))
+    with pytest.raises(InputError, match=r"003\.npy holds numbers of the shape \(3, 3, 1\)"):
+        found[1]
+    (tmp_path / "vase" / "depth" / "000.npy").unlink()
+    assert (
+        "gt_depth_filenames"
+        not in IdrDataParserConfig(data=tmp_path / "vase").setup().get_dataparser_outputs("train").metadata
+    )
+
+
+@pytest.mark.parametrize("source", ["procedural", "idr"])
+def test_surface_is_scored_in_units_of_the_source(tmp_path, capsys, source):
+    if source == "procedural":
+        parser = ProceduralObjectDataParserConfig(object="spheres", size=8, views=8, num_views=4, radius=5.2)
+    else:
+        Make("spheres", tmp_path / "it", views=8, size=8, radius=5.2).main()
+        parser = IdrDataParserConfig(data=tmp_path / "it", num_views=4)
+    found = SurfaceDataManagerConfig(dataparser=parser).setup(device="cpu", test_mode="inference")
+    scale, target = 3 / 1.1 / 5.2, get_object("spheres")
+
+    class Model:
+        device = torch.device("cpu")
+        grown = 0.0
+
+        def signed_distance(self, points):
+            return (target.sdf(points / scale) - self.grown) * scale
+
+    exact, model = found.scene_metrics(Model()), Model()
+    assert exact["chamfer"] < 0.02 and exact["f_score"] > 0.99 and exact["normal_consistency"] > 0.97
+    model.grown = 0.1
+    assert 0.08 < found.scene_metrics(model)["surface_completeness"] < 0.12
+    assert "Surface against the true one" in capsys.readouterr().out
+    model.grown = -5.0
+    assert found.scene_metrics(model) == {} and "was not scored" in capsys.readouterr().out
+    assert found.scene_metrics(torch.nn.Identity()) == {}, "no distance, no surface"
+
+
+def test_model_is_told_what_only_the_data_knows(tmp_path):
+    parser = ProceduralObjectDataParserConfig(size=8, views=8, num_views=4, radius=4.0)
+    opened = SurfaceDataManagerConfig(dataparser=parser).setup(device="cpu", test_mode="inference").train_dataset
+    assert opened.metadata["opened"] and "has_masks" not in opened.metadata
+    training = SurfaceDataManagerConfig(dataparser=parser).setup(device="cpu", test_mode="val").train_dataset
+    assert training.metadata["has_masks"] and not training.metadata["opened"]
+    assert training.metadata["camera_reach"] == pytest.approx(3 / 1.1, rel=1e-3)
 
 
 def test_chosen_views_take_along_what_is_theirs(tmp_path):
@@ -77,6 +219,8 @@ def test_views_of_any_parser_can_be_chosen(blender, capsys):
     assert [path.name for path in found.eval_dataset.image_filenames] == ["r_0.png", "r_2.png"]
     assert len(manager(blender, num_views=3).train_dataset) == 3
     assert len(manager(blender).train_dataset) == 6
+    with pytest.raises(InputError, match="max-test-views 0 leaves no view"):
+        manager(blender, max_test_views=0)
     with pytest.raises(InputError, match="view 6, but the training part"):
         manager(blender, train_views="6")
 

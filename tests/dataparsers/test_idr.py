@@ -76,6 +76,45 @@ def test_pictures_named_after_their_cameras(tmp_path):
     assert torch.allclose(outputs.cameras.camera_to_worlds, poses[[1, 2, 4]], atol=1e-4)
 
 
+def renamed(folder, name):
+    """Give the pictures, or masks, of a folder names made from their numbers; all at once, since names may overlap."""
+    moved = []
+    for path in sorted(folder.glob("*.png")):
+        moved.append((path.rename(path.with_suffix(".moved")), folder / name(int(path.stem))))
+    for path, target in moved:
+        path.rename(target)
+
+
+def first_pixels(paths):
+    return [int(np.array(Image.open(path))[0, 0, 0]) for path in paths]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_without_zeros_pair_pictures_with_their_cameras(tmp_path, first, capsys):
+    """By the alphabet 10 comes before 2; counted from 1, names are no camera numbers but still have an order."""
+    poses = write(tmp_path, views=13)
+    for name in ("image", "mask"):
+        renamed(tmp_path / name, lambda k: f"{k + first}.png")
+    outputs = parse(tmp_path, train_views="1,2,10,12")
+    assert torch.allclose(outputs.cameras.camera_to_worlds, poses[[1, 2, 10, 12]], atol=1e-4)
+    assert first_pixels(outputs.image_filenames) == [10, 20, 100, 120]
+    stems = [path.stem for path in outputs.image_filenames]
+    assert [path.stem for path in outputs.metadata["fg_mask_filenames"]] == stems
+    assert "not by the alphabet" in capsys.readouterr().out
+
+
+def test_masks_belong_to_pictures_by_name_or_number(tmp_path):
+    write(tmp_path, views=12)
+    renamed(tmp_path / "image", lambda k: f"img_{k}.png")
+    renamed(tmp_path / "mask", lambda k: f"mask_{k:04d}.png")
+    outputs = parse(tmp_path, train_views="2,10")
+    assert [path.name for path in outputs.metadata["fg_mask_filenames"]] == ["mask_0002.png", "mask_0010.png"]
+    renamed_mask = tmp_path / "mask" / "mask_0011.png"
+    renamed_mask.rename(renamed_mask.with_name("mask_0099.png"))
+    with pytest.raises(InputError, match=r"mask_0\d+\.png belongs to no picture"):
+        parse(tmp_path)
+
+
 def test_published_views_go_by_the_folders_name(tmp_path):
     """A head of H3DS in its own layout: img_0000.jpg, mask_0000.png and cameras.npz."""
     head = tmp_path / "5ae021f2805c0854"
@@ -99,6 +138,7 @@ def test_published_views_go_by_the_folders_name(tmp_path):
         (lambda a: a.update(world_mat_1=np.full((4, 4), np.nan)), "world_mat_1.*not finite"),
         (lambda a: a.pop("scale_mat_3"), "scale_mat_3.*missing"),
         (lambda a: a.update(scale_mat_3=np.eye(4)), "differ from view to view"),
+        (lambda a: a.update({f"scale_mat_{k}": np.eye(4)[:3] for k in range(6)}), "scale_mat_0.*of a wrong shape"),
         (lambda a: [a.pop(f"world_mat_{k}") for k in (4, 5)], "4 cameras for 6 pictures"),
         (lambda a: a.update({f"scale_mat_{k}": -np.eye(4) for k in range(6)}), "not a positive scale"),
     ],
@@ -131,6 +171,30 @@ def test_bad_folders_are_named(tmp_path):
     (tmp_path / "cameras.npz").write_bytes(b"PK half")
     with pytest.raises(InputError, match="half downloaded"):
         parse(tmp_path)
+
+
+def test_pictures_that_are_none_are_named(tmp_path):
+    write(tmp_path)
+    (tmp_path / "image" / "002.png").write_text("<html>gone</html>")
+    with pytest.raises(InputError, match=r"002\.png is no picture"):
+        parse(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 255, (*SIZE[::-1], 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "image" / "002.png")
+    whole = (tmp_path / "image" / "002.png").read_bytes()
+    (tmp_path / "image" / "002.png").write_bytes(whole[: len(whole) // 2])
+    dataset = SurfaceDataset(parse(tmp_path, train_views="1,2"))
+    with pytest.raises(InputError, match=r"002\.png cannot be read to its end"):
+        dataset[1]
+    for path in (tmp_path / "mask").glob("*"):
+        path.write_text("no mask")
+    with pytest.raises(InputError, match=r"mask.0\d\d\.png is no picture"):
+        parse(tmp_path)
+
+
+def test_no_test_view_is_refused(tmp_path):
+    write(tmp_path)
+    with pytest.raises(InputError, match="--max-test-views 0 leaves no view"):
+        parse(tmp_path, max_test_views=0)
 
 
 def test_decomposition_of_random_cameras():

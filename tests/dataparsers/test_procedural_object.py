@@ -32,6 +32,7 @@ def test_views_can_be_named():
         (dict(train_views="3,3"), "twice"),
         (dict(train_views="a"), "indices with commas"),
         (dict(num_views=12), "--num-views 12"),
+        (dict(num_views=4, max_test_views=0), "--max-test-views 0"),
         (dict(object="teapot"), "teapot.*torus-box"),
         (dict(train_views="0,1,2,3,4,5,6,7,8,9,10,11"), "none is left to test"),
     ],
@@ -77,3 +78,12 @@ def test_axes_meet():
     assert determined and torch.allclose(point, target, atol=1e-4)
     point, determined = meeting_point(positions, torch.tensor([[0.0, 0, -1]]).expand(6, 3))
     assert not determined and point[2] < positions[:, 2].min()
+
+
+@pytest.mark.parametrize("unit", [1.0, 100.0])
+def test_parallel_axes_go_by_the_spread_of_the_cameras(unit):
+    positions = torch.tensor([[-0.01, 0.0, 0.0], [0.0, 0.0, 0.0], [0.01, 0.0, 0.0]]) * unit
+    point, determined = meeting_point(positions, torch.tensor([[0.0, 0, -1]]).expand(3, 3))
+    assert not determined and torch.allclose(point, torch.tensor([0.0, 0, -0.03]) * unit)
+    point, _ = meeting_point(torch.zeros(1, 3), torch.tensor([[0.0, 0, -1]]))
+    assert torch.allclose(point, torch.tensor([0.0, 0, -1]))

@@ -144,6 +144,17 @@ def test_baked_networks_give_the_same(mode):
     assert sum(p.numel() for p in field.parameters() if p.requires_grad) < size
 
 
+def test_codebook_comes_with_the_checkpoint():
+    trained = build()
+    opened = CoCoINRFieldConfig(**SMALL).setup(codebook=torch.empty(0, 1))
+    opened.load_state_dict(trained.state_dict())
+    assert torch.equal(opened.codebook, CODEBOOK)
+    assert torch.equal(everything(opened, opened.context()), everything(trained, trained.context()))
+    other = CoCoINRFieldConfig(**SMALL).setup(codebook=torch.randn(30, 5))
+    with pytest.raises(RuntimeError, match="codebook"):
+        other.load_state_dict(trained.state_dict())
+
+
 def test_codebook_is_stored_once_and_never_trained():
     field = build()
     tables = [key for key, value in field.state_dict().items() if value.shape == CODEBOOK.shape]

@@ -6,12 +6,14 @@ from nerfstudio.data.scene_box import SceneBox
 
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from method_configs.coco_inr import coco_inr, coco_inr_tiny, volsdf, volsdf_tiny
+from nerfstudio_ext.codebook.table import write_codebook
+from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.models.coco_inr import CoCoINRModelConfig
 
 SMALL = dict(num_prototypes=8, prototype_width=16, heads=2, head_width=8, depth=1, layers=2, width=32)
 
 
-def build(seed=0, **changes):
+def build(seed=0, metadata=None, **changes):
     """A model so small that a step takes some milliseconds."""
     torch.manual_seed(seed)
     config = copy.deepcopy(coco_inr_tiny.config.pipeline.model)
@@ -21,7 +23,7 @@ def build(seed=0, **changes):
     config.background_samples = 4
     for key, value in changes.items():
         setattr(config, key, value)
-    return config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata={}, device="cpu")
+    return config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata=metadata or {}, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,33 @@ def test_losses_by_hand(views):
     assert float(losses["mask_loss"]) == pytest.approx(0.5 * 0.6931, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "changes", "sentence"),
+    [
+        ({"has_masks": False}, {"mask_loss_mult": 0.1}, "mask-loss-mult 0.1 needs masks"),
+        ({"camera_reach": 2.7}, {"bounding_radius": 2.0}, "bounding-radius 2 leaves cameras outside.* 2.70"),
+    ],
+)
+def test_settings_that_the_data_cannot_serve_are_refused(metadata, changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build(metadata=metadata, **changes)
+    build(metadata=metadata)
+
+
+def test_opened_model_needs_no_codebook_file(tmp_path, views):
+    table = tmp_path / "table.safetensors"
+    write_codebook(torch.randn(40, 20), table)
+    trained = build(codebook=str(table)).eval()
+    table.unlink()
+    opened = build(codebook=str(table), metadata={"opened": True}).eval()
+    opened.load_state_dict(trained.state_dict())
+    bundle, _ = batch_of(views, 0, torch.arange(30))
+    with torch.no_grad():
+        assert torch.equal(opened.get_outputs(bundle)["rgb"], trained.get_outputs(bundle)["rgb"])
+    with pytest.raises(InputError, match="no codebook"):
+        build(codebook=str(table))
+
+
 def test_curvature_by_hand(views):
     model = build(curvature_loss_mult=0.5)
     bundle, batch = batch_of(views, 0, torch.arange(40))
@@ -197,6 +226,13 @@ def test_sampler_and_metrics_on_a_drawn_view(views):
     }
     metrics, images = model.get_image_metrics_and_images(truth, batch)
     assert metrics["mask_iou"] == 1 and metrics["normal_error"] < 0.1 and metrics["depth_error"] == 0
-    assert metrics["psnr_masked"] > 80 and images["geometry"].shape == (24, 48, 3)
+    assert metrics["psnr_masked"] > 80 and metrics["ssim_masked"] > 0.999
+    assert images["geometry"].shape == (24, 48, 3)
+    mask = drawn.mask[..., None]
+    bright = {**batch, "image": torch.where(mask, 1.0, drawn.rgb)}
+    scores = model.get_image_metrics_and_images({**truth, "rgb": torch.where(mask, 1.5, 0.0 * drawn.rgb)}, bright)[0]
+    assert scores["psnr_masked"] > 80 and scores["ssim_masked"] > 0.999, "neither sees what is beside, or above 1"
+    wrong = {**truth, "rgb": torch.where(mask, torch.rand(24, 24, 3), drawn.rgb)}
+    assert model.get_image_metrics_and_images(wrong, batch)[0]["ssim_masked"] < 0.9
     nothing = {**truth, "accumulation": torch.zeros(24, 24, 1)}
     assert model.get_image_metrics_and_images(nothing, batch)[0]["normal_error"] == 90

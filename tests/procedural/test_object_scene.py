@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -69,14 +71,37 @@ def test_two_views_show_one_surface():
 
 def test_drawing_is_deterministic():
     options = ObjectSceneOptions("head", num_views=3, size=16, seed=4)
-    assert torch.equal(ObjectScene(options).view(2).rgb, ObjectScene(options).view(2).rgb)
+    assert torch.equal(ObjectScene(options)._draw(2).rgb, ObjectScene(options)._draw(2).rgb)
     assert not torch.equal(
         ObjectScene(options).view(2).rgb,
         ObjectScene(ObjectSceneOptions("head", num_views=3, size=16, seed=5)).view(2).rgb,
     )
 
 
-@pytest.mark.parametrize("rig", ["rings", "ring", "hemisphere"])
+def test_views_are_drawn_once_for_all_processes(monkeypatch):
+    options = ObjectSceneOptions("vase", num_views=2, size=12, radius=2.7)
+    scene = ObjectScene(options)
+    drawn = scene.view(1)
+    (file,) = scene.folder.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectScene, "_draw", lambda self, index: pytest.fail("drawn again"))
+        again = ObjectScene(options).view(1)
+    for name, value in vars(drawn).items():
+        assert torch.equal(getattr(again, name), value) and getattr(again, name).dtype == value.dtype, name
+    file.write_bytes(file.read_bytes()[:100])
+    assert torch.equal(ObjectScene(options).view(1).rgb, drawn.rgb), "a damaged file is no reason to stop"
+    assert ObjectScene(ObjectSceneOptions("vase", num_views=2, size=12)).folder != scene.folder
+
+
+def test_forward_facing_cameras_stand_together():
+    poses = rig_poses("forward", 30, 2.6)
+    middle = torch.tensor([0.0, -math.cos(math.radians(20)), math.sin(math.radians(20))])
+    apart = torch.rad2deg(torch.acos((poses[:, :, 2] @ middle).clamp(-1, 1)))
+    assert 17 < float(apart.max()) < 22 and float(apart.min()) < 6
+    assert torch.pdist(poses[:, :, 3]).min() > 0.05
+
+
+@pytest.mark.parametrize("rig", ["rings", "ring", "hemisphere", "forward"])
 @pytest.mark.parametrize("count", [1, 7])
 def test_rigs_look_at_the_origin(rig, count):
     poses = rig_poses(rig, count, 2.6)

@@ -6,6 +6,7 @@ import torch
 from nerfstudio_ext.surface.density import laplace_density, render_weights
 from nerfstudio_ext.surface.sampler import (
     ErrorBoundedSampling,
+    _smallest_scale,
     distance_bound,
     inverse_cdf,
     opacity_error_bound,
@@ -62,6 +63,39 @@ def test_bound_of_the_error_holds(beta):
     _, behind = render_weights(laplace_density(d[:, :-1], beta), deltas)
     error = (1 - behind - true_opacity(origins, directions, 4.0, beta)).abs()
     assert (error <= bound + 1e-4).all()
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.05, 0.01])
+def test_scale_that_is_chosen_keeps_the_bound(beta):
+    """B(beta+) <= epsilon: finished rays hold it at beta, the others at the larger scale that was found."""
+    origins, directions = rays()
+    settings = ErrorBoundedSampling()
+    t = torch.linspace(0, 4, 128).expand(64, -1)
+    d = ball_on_rays(origins, directions)(torch.arange(64), t)
+    deltas = t[:, 1:] - t[:, :-1]
+    distances = distance_bound(deltas, d)
+    start = torch.sqrt(deltas.square().sum(-1, keepdim=True) / (4 * math.log1p(settings.epsilon))).clamp(min=beta)
+    scale, done = _smallest_scale(settings, deltas, d, distances, beta, start)
+    bound = opacity_error_bound(deltas, d, distances, scale).amax(-1)
+    assert (bound <= settings.epsilon * 1.001).all()
+    assert (scale[done] == beta).all() and (scale[~done] > beta).all()
+    closer = beta + (scale[~done] - beta) * 0.98
+    tighter = opacity_error_bound(deltas[~done], d[~done], distances[~done], closer).amax(-1)
+    assert (tighter > settings.epsilon).all(), "no smaller scale would do"
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.02])
+def test_opacity_of_the_samples_is_right(beta):
+    """Rendered from what the sampler returns, against the integral on a very fine grid; the bound holds there too."""
+    origins, directions = rays()
+    settings, sdf = ErrorBoundedSampling(), ball_on_rays(origins, directions)
+    t = sample_error_bounded(settings, torch.zeros(64), torch.full((64,), 4.0), sdf, beta, stratified=False)
+    d, deltas = sdf(torch.arange(64), t), t.diff(dim=-1)
+    _, behind = render_weights(laplace_density(d[:, :-1], beta), deltas)
+    error = (1 - behind - true_opacity(origins, directions, 4.0, beta)).abs()
+    bound = opacity_error_bound(deltas, d, distance_bound(deltas, d), beta).amax(-1)
+    assert (error <= bound + 1e-4).all()
+    assert error.max() <= settings.epsilon and error.mean() < 0.02
 
 
 def test_error_bound_against_a_loop():
