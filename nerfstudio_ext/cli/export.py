@@ -1,6 +1,6 @@
 """`ns-ext export ...`: what nerfstudio's own exporter does not do, on CPU and CUDA."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -22,7 +22,7 @@ class ExportMesh:
     """Grid points along each side of the cube."""
     half_side: Optional[float] = None
     """Half the side of the cube that is searched, in units of the normalised scene; none: 1.5, about the origin, and
-    for a moving person what its body needs, about the body."""
+    for a person what the body or its keypoints need, about them."""
     frame: int = 0
     """Frame of a moving person, from 0."""
     level: float = 10.0
@@ -36,6 +36,7 @@ class ExportMesh:
     densities and for a moving person."""
 
     def main(self) -> None:
+        import torch
         from nerfstudio.utils.rich_utils import CONSOLE
 
         from nerfstudio_ext.cli.run_folders import run_folder
@@ -71,9 +72,16 @@ class ExportMesh:
             bake()  # nothing is trained or saved from here on, and the prototypes are constants
         # Blocks are skipped by a rule for distances: a density says nothing about how far its surface is.
         coarse = self.coarse and hasattr(model, "signed_distance")
-        mesh, evaluated = extract_mesh(values, self.resolution, half_side, model.device, coarse=coarse)
+        centre = torch.zeros(3)
+        if self.half_side is None and hasattr(model, "surface_box"):
+            low, high = model.surface_box()
+            centre, half_side = (low + high) / 2, float((high - low).max()) / 2
+        mesh, evaluated = extract_mesh(
+            lambda points: values(points + centre.to(points)), self.resolution, half_side, model.device, coarse=coarse
+        )
         if self.largest:
             mesh = largest_component(mesh)
+        mesh = replace(mesh, verts=mesh.verts + centre.numpy())
         mesh = colour_mesh(model, mesh)
         if not self.normalised:
             mesh = to_source_units(mesh, pipeline.datamanager.train_dataparser_outputs)

@@ -233,9 +233,13 @@ class KeypointIconModel(RayModel):
         images["geometry"] = torch.cat(maps, dim=1)
         return metrics, images
 
+    def surface_box(self) -> Float[Tensor, "2 3"]:
+        """Lower and upper corner of the box that holds the shown person, metres; nothing is dense beyond it."""
+        return torch.stack(tuple(self.surface(self.shown).box)).cpu()
+
     def scene_span(self) -> float:
         """Diagonal of the shown person's box in metres: the depth error of a picture that shows no one."""
-        low, high = self.surface(self.shown).box
+        low, high = self.surface_box()
         return float((high - low).norm())
 
     def prepare_eval(self) -> None:

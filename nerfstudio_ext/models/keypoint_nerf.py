@@ -288,9 +288,13 @@ class KeypointNeRFModel(RayModel):
         images["sources"] = torch.cat([outputs["sources"], outputs["accumulation"].expand(-1, -1, 3)], dim=1)
         return metrics, images
 
+    def surface_box(self) -> Float[Tensor, "2 3"]:
+        """Lower and upper corner of the box that holds the shown person, metres; nothing is dense beyond it."""
+        return keypoint_box(self._store.subject(self.shown[0]).keypoints)
+
     def scene_span(self) -> float:
         """Diagonal of the shown person's box in metres: the depth error of a picture that shows no one."""
-        low, high = keypoint_box(self._store.subject(self.shown[0]).keypoints)
+        low, high = self.surface_box()
         return float((high - low).norm())
 
     def prepare_eval(self) -> None:

@@ -35,8 +35,8 @@ class ExtPipeline(VanillaPipeline):
     Numbers below 1e-38 count as zero on the CPU. It wraps the model for several processes on CPU (gloo) as well as on
     CUDA; a checkpoint that does not fit is an error, never a silent partial load; averaged metrics are finite numbers;
     a model may offer `prepare_eval`, `prepare_checkpoint` and `get_run_metrics`, which are called before an evaluation,
-    before a save, and once per evaluation; a data manager may offer `follow`, which gets the model once it is there, and
-    `scene_metrics`, called by ns-eval.
+    before a save, and once per evaluation; a data manager may offer `follow`, which gets the model once it is there,
+    and `scene_metrics`, called by ns-eval.
 
     Args:
         config: Configuration to instantiate the pipeline.
