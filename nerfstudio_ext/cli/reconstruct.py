@@ -46,7 +46,6 @@ class Reconstruct:
         import math
         import time
 
-        import numpy as np
         import torch
         from nerfstudio.utils.rich_utils import CONSOLE
         from rich.progress import Progress
@@ -102,7 +101,7 @@ class Reconstruct:
         seconds = time.perf_counter() - begin
         tell(
             f"{len(mesh.verts):,} vertices and {len(mesh.faces):,} faces ({whole - len(mesh.faces):,} faces of loose "
-            f"parts left out), {np.ptp(mesh.verts, axis=0)[2]:.2f} m high, from {surface.evaluated:,} evaluated points "
+            f"parts left out) from {surface.evaluated:,} evaluated points "
             f"in {seconds:.0f} s on {device.type}: {self.output}"
         )
         ahead = photo.camera.world_to_camera[0, 2, :3]

@@ -234,5 +234,7 @@ def read_keypoints(
 def _point(value: Any, where: str) -> List[float]:
     numbers = value[:3] if isinstance(value, list) else []
     if len(numbers) < 3 or not all(type(x) in (int, float) and math.isfinite(x) for x in numbers):
-        raise InputError(f"{where} is {json.dumps(value)}, but must be three finite numbers.")
+        flat = isinstance(value, list) and len(value) == 2
+        hint = ": a detector in the picture alone finds no depths, and these are needed" if flat else ""
+        raise InputError(f"{where} is {json.dumps(value)}, but must be three finite numbers{hint}.")
     return numbers
