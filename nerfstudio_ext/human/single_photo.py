@@ -148,8 +148,8 @@ def _pixels(camera: PhotoCamera, points: Float[Tensor, "1 k 3"], size: Tuple[int
     if float(extent[2]) < DEPTH * float(extent.max()):
         raise InputError(
             f"{path}: the keypoints' depths span {float(extent[2] / extent.max()):.1%} of their extent, hardly more "
-            "than a detector in the picture alone finds; the network needs depths, as from a 3-D detector or a fitted body, "
-            "and without calibration they count in pixels, like columns and rows."
+            "than a detector in the picture alone finds; the network needs depths, as from a 3-D detector or a fitted "
+            "body, and without calibration they count in pixels, like columns and rows."
         )
     return (camera.project(local)[0] * max(size) / 2 + torch.tensor(size) / 2).numpy()
 
