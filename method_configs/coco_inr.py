@@ -49,6 +49,6 @@ COCO_INR = "CoCo-INR: surface and novel views from a few photos, with a codebook
 VOLSDF = "VolSDF: surface and novel views from photos; CoCo-INR without its prior."
 
 coco_inr = _preset("coco-inr", COCO_INR, coco_inr_model, 1024, 5e-4, 200_000)
-coco_inr_tiny = _preset("coco-inr-tiny", f"{COCO_INR} Small and quick.", coco_inr_tiny_model, 256, 2e-3, 1500)
+coco_inr_tiny = _preset("coco-inr-tiny", f"{COCO_INR} Small and quick.", coco_inr_tiny_model, 256, 1e-3, 1500)
 volsdf = _preset("volsdf", VOLSDF, volsdf_model, 1024, 5e-4, 200_000)
 volsdf_tiny = _preset("volsdf-tiny", f"{VOLSDF} Small and quick.", volsdf_tiny_model, 256, 2e-3, 1500)
