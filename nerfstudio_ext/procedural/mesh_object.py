@@ -61,8 +61,8 @@ class MeshObject:
     @cached_property
     def caster(self) -> MeshCaster:
         """Casts rays at it under the light of all objects."""
-        arrays = (torch.from_numpy(x) for x in (self.verts, self.faces, self.colours))
-        return MeshCaster(*arrays, LIGHT.double().numpy())
+        verts, faces, colours = (torch.from_numpy(x) for x in (self.verts, self.faces, self.colours))
+        return MeshCaster(verts, faces, colours, LIGHT.double().numpy())
 
     def mesh(self) -> Tuple[Float[np.ndarray, "verts 3"], Int[np.ndarray, "faces 3"]]:
         """The surface itself."""
