@@ -164,6 +164,8 @@ def run(fit: Fit) -> Dict[str, Any]:
         err (`sampling_errors`) and the gradient's length (`slopes`); ``parameters`` that were trained;
         ``step_seconds`` and ``minutes`` (training and scores) of the processor.
     """
+    from nerfstudio.utils import writer  # cannot be the first of the host's modules
+
     start = time.process_time()
     config = config_of(fit)
     with tempfile.TemporaryDirectory() as folder:
@@ -186,6 +188,7 @@ def run(fit: Fit) -> Dict[str, Any]:
             trainer.train_iteration(step)
         seconds = time.process_time() - begin
         scores = scores_of(trainer.pipeline, fit.target if fit.data is None else None, fit.size)
+    writer.EVENT_WRITERS.clear()  # the host keeps them for the process, and their folder is gone
     trained = sum(p.numel() for p in trainer.pipeline.model.field.parameters() if p.requires_grad)
     return {
         **scores,

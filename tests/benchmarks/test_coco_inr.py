@@ -1,6 +1,7 @@
 """The benchmarks of CoCo-INR: what their trainings change, how they are scored, and rows of made-up runs."""
 
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_variants_differ_in_what_they_say(variant):
     differing = {name for name in plain if plain[name] != settings[name]}
     wanted = set(fits.VARIANTS[variant].changes)
     if fits.VARIANTS[variant].preset == "volsdf_tiny":
-        wanted |= {"codebook", "field.colour_layers"}
+        wanted |= {"codebook", "field.colour_layers", "lr"}
     if fits.VARIANTS[variant].model is not None:
         wanted.add("model")
     assert differing == wanted
@@ -271,6 +272,9 @@ def test_a_run_from_training_to_row(quick, monkeypatch):
 def test_photos_are_shrunk_and_scored(quick, tmp_path):
     folder = tmp_path / "face"
     write_object_scene(ObjectScene(ObjectSceneOptions("spheres", num_views=9, size=24)), folder)
+    (folder / "mesh.ply").unlink()
+    for truth in ("depth", "normals"):
+        shutil.rmtree(folder / truth)
     found = fits.run(fit(target="face", views=8, steps=1, size=12, rays=16, data=folder))
     assert found["psnr_masked"] > 0 and found["slope_volume"] >= 0
     assert "chamfer" not in found and "normal_error" not in found
