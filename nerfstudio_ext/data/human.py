@@ -122,7 +122,7 @@ class HumanDataManager(VanillaDataManager[HumanDataset]):
         """Sampler and rays; no cache of float pictures, for one picture is used at a time."""
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
         self.train_ray_generator = RayGenerator(self.train_dataset.cameras.to(self.device))
-        if self.config.band > 0:
+        if self.config.band > 0 and self.test_mode == "val":  # only where it trains: all masks are read
             self._tell_lost_masks()
 
     def _tell_lost_masks(self) -> None:

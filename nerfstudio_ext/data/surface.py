@@ -216,7 +216,6 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
             if config.normalise != "file":
                 radii = self.train_dataparser_outputs.cameras.camera_to_worlds[:, :, 3].norm(dim=-1)
                 dataset.metadata["camera_reach"] = float(radii.max())
-        if self.test_mode != "inference":
             dataset.require_upright_masks()
         return dataset
 
@@ -239,14 +238,14 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
         They are printed as well. Models without a signed distance have no surface here.
         """
         distance = getattr(model, "signed_distance", None)
-        truth = self._true_surface()
-        if distance is None or truth is None:
-            return {}
         outputs = self.train_dataparser_outputs
         transform = outputs.dataparser_transform.double().numpy()
         scale = float(outputs.dataparser_scale)
-        verts = scale * (truth.verts.astype(np.float64) @ transform[:, :3].T + transform[:, 3])
         try:
+            truth = self._true_surface()
+            if distance is None or truth is None:
+                return {}
+            verts = scale * (truth.verts.astype(np.float64) @ transform[:, :3].T + transform[:, 3])
             scores = surface_scores(distance, Mesh(verts, truth.faces), model.device, 1 / scale)
         except InputError as error:
             CONSOLE.print(f"The surface was not scored: {error}", soft_wrap=True, highlight=False)

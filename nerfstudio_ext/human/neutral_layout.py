@@ -73,7 +73,8 @@ def read_neutral(folder: Path) -> CaptureLayout:
         parsed = [read_frame(path, meta, k, entry, masked=False) for k, entry in enumerate(moments.values())]
         cameras.append(_standing(parsed, name, path))
         # All pictures of a camera have one size, which is checked where they are opened.
-        parsed[0].check_size(picture_size(parsed[0].photo))
+        if parsed[0].photo.is_file():
+            parsed[0].check_size(picture_size(parsed[0].photo))
     rows = [[moments[number] for moments in frames.values()] for number in numbers]
     masks = [["mask_path" in entry for entry in row] for row in rows]
     if any(map(any, masks)) and not all(map(all, masks)):

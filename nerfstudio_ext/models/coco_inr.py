@@ -60,9 +60,9 @@ class CoCoINRModelConfig(ExtModelConfig):
     """Samples beyond the bounding sphere."""
     bounding_radius: float = 3.0
     """Radius of the sphere about the origin that holds cameras and object."""
-    background_radius: float = 3.0
-    """Distance from the origin at which the background begins, behind the object; where masks say what the object is,
-    a smaller one than the bounding sphere's leaves to the background what stands close behind it."""
+    background_radius: Optional[float] = None
+    """Distance from the origin at which the background begins, behind the object; none: the bounding sphere's. Where
+    masks say what the object is, a smaller one leaves to the background what stands close behind it."""
     initial_beta: float = 0.1
     """Scale of the density at the start, in world units."""
     minimum_beta: float = 1e-4
@@ -165,7 +165,8 @@ class CoCoINRModel(RayModel):
             middle = (shares[:, 1:] + shares[:, :-1]) / 2
             low, high = torch.cat([shares[:, :1], middle], -1), torch.cat([middle, shares[:, -1:]], -1)
             shares = low + (high - low) * torch.rand_like(low)
-        inverse = shares.flip(-1) / beyond(origins, directions, self.config.background_radius)
+        radius = self.config.background_radius or self.config.bounding_radius
+        inverse = shares.flip(-1) / beyond(origins, directions, radius)
         points = inverted_sphere_points(origins, directions, inverse).reshape(-1, 4)
         views = directions[:, None].expand(-1, count, -1).reshape(-1, 3)
         density, colours = self.field.background(points, views, context)
@@ -240,12 +241,19 @@ def _require_fitting(config: CoCoINRModelConfig, metadata: Dict[str, Any]) -> No
     """Refuse settings that the data cannot serve, as far as it tells.
 
     Raises:
-        InputError: A mask loss without masks, or cameras outside of the sphere.
+        InputError: A mask loss without masks, a background that begins nowhere or beyond the sphere, or cameras
+            outside of that.
     """
     if config.mask_loss_mult > 0 and not metadata.get("has_masks", True):
         raise InputError(
             f"--pipeline.model.mask-loss-mult {config.mask_loss_mult:g} needs masks, and this data has none: bring "
             "masks, or leave the option out."
+        )
+    start = config.background_radius
+    if start is not None and not 0 < start <= config.bounding_radius:
+        raise InputError(
+            f"--pipeline.model.background-radius {start:g} must be above 0 and no more than the bounding sphere's "
+            f"{config.bounding_radius:g}."
         )
     reach = metadata.get("camera_reach", 0.0)
     if config.bounding_radius <= reach:

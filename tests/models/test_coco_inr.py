@@ -236,3 +236,9 @@ def test_sampler_and_metrics_on_a_drawn_view(views):
     assert model.get_image_metrics_and_images(wrong, batch)[0]["ssim_masked"] < 0.9
     nothing = {**truth, "accumulation": torch.zeros(24, 24, 1)}
     assert model.get_image_metrics_and_images(nothing, batch)[0]["normal_error"] == 90
+
+
+def test_a_background_begins_within_the_sphere():
+    for radius in (0.0, -1.0, 3.5):
+        with pytest.raises(InputError, match="background-radius"):
+            build(background_radius=radius)
