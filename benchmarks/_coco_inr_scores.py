@@ -14,10 +14,10 @@ from torch import Tensor
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from nerfstudio_ext.data.surface import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.export.isosurface import extract_mesh
 from nerfstudio_ext.models.coco_inr import CoCoINRModel
 from nerfstudio_ext.procedural.objects import get_object
 from nerfstudio_ext.surface.density import laplace_density, render_weights
+from nerfstudio_ext.surface.isosurface import extract_mesh
 from nerfstudio_ext.surface.mesh import Mesh, largest_component
 from nerfstudio_ext.surface.metrics import compare_surfaces, sample_mesh
 from nerfstudio_ext.surface.sampler import sample_error_bounded

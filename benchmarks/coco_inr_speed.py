@@ -15,7 +15,7 @@ from benchmarks._harness import Row, interleaved_seconds, timed, write_rows
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from method_configs.coco_inr import coco_inr_tiny
 from nerfstudio_ext.codebook.attention import CodebookAttention
-from nerfstudio_ext.export.isosurface import extract_mesh
+from nerfstudio_ext.surface.isosurface import extract_mesh
 
 CODES, WIDTH = 16384, 256
 

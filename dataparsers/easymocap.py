@@ -37,12 +37,11 @@ class EasymocapDataParser(CaptureDataParser):
             raise InputError("Give --model or --body: the body comes from EasyMocap's parameters or from a file.")
         if config.model is None:
             return read_easymocap_capture(folder, config.masks)
-        return read_easymocap_capture(folder, config.masks, read_easymocap_body(folder, config.model)[0])
+        numbers, self._motion = read_easymocap_body(folder, config.model)
+        return read_easymocap_capture(folder, config.masks, numbers)
 
     def motion(self, layout: CaptureLayout, frames: Sequence[int]) -> BodyMotion:
-        if self.config.model is None:
-            return super().motion(layout, frames)
-        return read_easymocap_body(layout.folder, self.config.model)[1].at(frames)
+        return super().motion(layout, frames) if self.config.model is None else self._motion.at(frames)
 
 
 easymocap_data = DataParserSpecification(

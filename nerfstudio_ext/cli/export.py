@@ -42,7 +42,7 @@ class ExportMesh:
         from nerfstudio_ext.cli.run_folders import run_folder
         from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.engine.runs import open_run
-        from nerfstudio_ext.export.isosurface import require_format, write_mesh
+        from nerfstudio_ext.export.mesh_file import require_format, write_mesh
         from nerfstudio_ext.export.scene_mesh import colour_mesh, surface_values, to_source_units
         from nerfstudio_ext.surface.isosurface import extract_mesh
         from nerfstudio_ext.surface.mesh import largest_component

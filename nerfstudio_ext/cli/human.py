@@ -180,7 +180,7 @@ class Meshes:
 
     def main(self) -> None:
         from nerfstudio_ext.export.body_mesh import body_mesh
-        from nerfstudio_ext.export.isosurface import write_mesh
+        from nerfstudio_ext.export.mesh_file import write_mesh
 
         model = _open(self.run, self.motion).model.eval()
         for number in range(0, model.num_frames, max(1, self.step)):

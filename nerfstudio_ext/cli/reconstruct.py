@@ -51,7 +51,7 @@ class Reconstruct:
         from rich.progress import Progress
 
         from nerfstudio_ext.engine.errors import InputError
-        from nerfstudio_ext.export.isosurface import FORMATS, write_mesh
+        from nerfstudio_ext.export.mesh_file import FORMATS, write_mesh
         from nerfstudio_ext.export.mesh_sheet import write_sheet, write_turntable
         from nerfstudio_ext.export.video import sheet_path
         from nerfstudio_ext.fields.photo_surface import PhotoSurface

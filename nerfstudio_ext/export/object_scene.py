@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nerfstudio_ext.export.isosurface import write_mesh
+from nerfstudio_ext.export.mesh_file import write_mesh
 from nerfstudio_ext.procedural.object_scene import ObjectScene
 from nerfstudio_ext.surface.mesh import Mesh
 

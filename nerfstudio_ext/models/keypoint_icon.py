@@ -235,7 +235,7 @@ class KeypointIconModel(RayModel):
 
     def surface_box(self) -> Float[Tensor, "2 3"]:
         """Lower and upper corner of the box that holds the shown person, metres; nothing is dense beyond it."""
-        return torch.stack(tuple(self.surface(self.shown).box)).cpu()
+        return self.surface(self.shown).box.cpu()
 
     def scene_span(self) -> float:
         """Diagonal of the shown person's box in metres: the depth error of a picture that shows no one."""

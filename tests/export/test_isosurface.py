@@ -4,7 +4,7 @@ import torch
 import trimesh
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.export.isosurface import write_mesh
+from nerfstudio_ext.export.mesh_file import write_mesh
 from nerfstudio_ext.export.scene_mesh import to_source_units, vertex_normals
 from nerfstudio_ext.procedural.objects import OBJECTS
 from nerfstudio_ext.surface.isosurface import extract_mesh

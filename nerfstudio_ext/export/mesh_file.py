@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.surface.isosurface import extract_mesh as extract_mesh  # scripts look for it here
 from nerfstudio_ext.surface.mesh import Mesh
 
 FORMATS = (".obj", ".ply", ".glb")
