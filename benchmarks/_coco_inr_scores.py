@@ -12,7 +12,7 @@ from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 from torch import Tensor
 
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
-from nerfstudio_ext.data.surface import SurfaceDataset
+from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.models.coco_inr import CoCoINRModel
 from nerfstudio_ext.procedural.objects import get_object

@@ -1,4 +1,4 @@
-"""What the dataparsers share: which views train, pictures and masks, the frame of surface methods, drawn cameras."""
+"""What the dataparsers share: which views train, pictures, the frame of surface methods, drawn cameras."""
 
 import re
 from dataclasses import dataclass
@@ -17,8 +17,6 @@ from torch import Tensor
 from nerfstudio_ext.engine.errors import InputError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
-MASKS_CHECKED = 8
-"""Masks that are opened to tell white objects from black ones."""
 
 
 @dataclass
@@ -185,61 +183,6 @@ def picture_size(images: List[Path]) -> Tuple[int, int]:
         if open_picture(image).size != size:
             raise InputError(f"{image} is not {size[0]}x{size[1]} as {images[0].name} is: give pictures of one size.")
     return size
-
-
-def foreground_masks(folder: Path, images: List[Path], layout: str) -> Optional[List[Path]]:
-    """Masks, white for the object, in the order of their pictures; None where the folder is missing.
-
-    A mask belongs to the picture of its name, or, if names differ, to that whose name ends in the same number.
-
-    Raises:
-        InputError: Their number is not that of the pictures, one belongs to no picture, or they look inverted.
-    """
-    if not folder.is_dir():
-        return None
-    masks = pictures_in(folder, layout)
-    if len(masks) != len(images):
-        raise InputError(f"{folder} holds {len(masks)} masks for {len(images)} pictures: one each is needed.")
-    by_stem = {mask.stem: mask for mask in masks}
-    by_number, wanted = numbered(masks), numbered(images)
-    if set(by_stem) == {image.stem for image in images}:
-        masks = [by_stem[image.stem] for image in images]
-    elif by_number is not None and wanted is not None and set(by_number) == set(wanted):
-        place = {image: number for number, image in wanted.items()}
-        masks = [by_number[place[image]] for image in images]
-    else:
-        stems = {image.stem for image in images}
-        stranger = next((mask for mask in masks if mask.stem not in stems), masks[0])
-        raise InputError(
-            f"{stranger} belongs to no picture in {images[0].parent}, neither by its name nor by its number: name "
-            "every mask as its picture is named."
-        )
-    shares = [float((read_pixels(path, "L") > 127).mean()) for path in looked_at(masks)]
-    require_upright(shares, f"The masks in {folder}", "remove the folder to train without")
-    return masks
-
-
-def looked_at(masks: List[Path]) -> List[Path]:
-    """Some of the masks, evenly chosen: enough to tell white objects from black ones."""
-    return masks[:: -(-len(masks) // MASKS_CHECKED)]
-
-
-def require_upright(shares: List[float], what: str, otherwise: str) -> None:
-    """Refuse masks in which black is the object.
-
-    Args:
-        shares: White part of some masks, 0 to 1.
-        what: The masks, for the message.
-        otherwise: What else the user may do, for the message.
-
-    Raises:
-        InputError: Hardly anything is white, or nearly everything.
-    """
-    share = float(np.mean(shares))
-    if not 0.001 < share < 0.95:
-        raise InputError(
-            f"{what} call {share:.0%} of all pixels object: white must be the object; invert them, or {otherwise}."
-        )
 
 
 def object_outputs(

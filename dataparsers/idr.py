@@ -21,13 +21,13 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from dataparsers._common import (
     ObjectDataParserConfig,
-    foreground_masks,
     numbered,
     object_outputs,
     picture_size,
     pictures_in,
     split_views,
 )
+from dataparsers._masks import foreground_masks
 from dataparsers._view_lists import published_views
 from nerfstudio_ext.engine.errors import InputError
 

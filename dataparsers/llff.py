@@ -16,12 +16,12 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from dataparsers._common import (
     ObjectDataParserConfig,
-    foreground_masks,
     object_outputs,
     picture_size,
     pictures_in,
     split_views,
 )
+from dataparsers._masks import foreground_masks
 from nerfstudio_ext.engine.errors import InputError
 
 

@@ -1,4 +1,7 @@
-"""Bringing cameras into the frame of surface methods: all inside a sphere of radius 3 that the object is centred in."""
+"""Bringing cameras into the frame of surface methods: all inside a sphere of radius 3 that the object is centred in.
+
+A run that was trained already keeps its frame: there, cameras are brought into that one.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -50,7 +53,7 @@ def find_normalisation(cameras: Cameras, mode: NormaliseMode) -> Normalisation:
     if len(bad):
         raise InputError(f"The pose of training camera {int(bad[0])} is not a finite number: mend or drop that view.")
     radii = poses[:, :, 3].norm(dim=-1)
-    span = f"{float(radii.min()):.2f} to {float(radii.max()):.2f}"
+    span = _span(radii)
     centre, determined = meeting_point(poses[:, :, 3], -poses[:, :, 2])
     around = float(radii.min()) >= NEAREST and FARTHEST <= float(radii.max()) < RADIUS
     # Axes that are nearly parallel determine no point: there the file is believed.
@@ -73,3 +76,51 @@ def find_normalisation(cameras: Cameras, mode: NormaliseMode) -> Normalisation:
         f"Cameras stood {span} from the origin; now {how} ({place}) is the origin, and they stand up to "
         f"{RADIUS / MARGIN:.2f} from it (scale {scale:.3g}). Meshes are written in the old units.",
     )
+
+
+def frame_of(outputs: DataparserOutputs) -> Float[Tensor, "4 4"]:
+    """The frame that cameras are in, as the map that took the source's units to it."""
+    frame = torch.eye(4)
+    frame[:3] = outputs.dataparser_scale * outputs.dataparser_transform[:3].cpu()
+    return frame
+
+
+def is_frame(frame: Float[Tensor, "4 4"], other: Float[Tensor, "4 4"]) -> bool:
+    """Whether two frames are one, as far as training can tell."""
+    move = other.double() @ torch.linalg.inv(frame.double())
+    return bool((move - torch.eye(4, dtype=torch.float64)).abs().max() < 1e-4)
+
+
+def bring_into(outputs: DataparserOutputs, frame: Float[Tensor, "4 4"]) -> None:
+    """Move cameras from the frame that they are in to another one, and note it in the transform."""
+    now = frame_of(outputs)
+    if torch.equal(now, frame):
+        return  # to the last digit
+    frame = frame.double()
+    move = frame @ torch.linalg.inv(now.double())
+    poses = outputs.cameras.camera_to_worlds
+    poses[..., 3] = (poses[..., 3].double() @ move[:3, :3].T + move[:3, 3]).to(poses)
+    rotation = move[:3, :3] / _scale(move)
+    poses[..., :3] = (rotation @ poses[..., :3].double()).to(poses)
+    scale = _scale(frame)
+    outputs.dataparser_transform = (frame[:3] / scale).to(outputs.dataparser_transform)
+    outputs.dataparser_scale = scale
+
+
+def _scale(frame: Float[Tensor, "4 4"]) -> float:
+    return float(torch.linalg.det(frame[:3, :3]).abs() ** (1 / 3))
+
+
+def report_kept(cameras: Cameras) -> str:
+    """A sentence about cameras that were brought into the frame of a run that is opened."""
+    radii = cameras.camera_to_worlds[:, :, 3].norm(dim=-1)
+    outside = int((radii >= RADIUS).sum())
+    warning = f"; {outside} of them outside the sphere of radius {RADIUS:g}" if outside else ""
+    return (
+        "The run keeps the frame that it was trained in, although its data, the choice of views or the rule gives "
+        f"another one by now. Cameras stand {_span(radii)} from its origin{warning}."
+    )
+
+
+def _span(radii: Float[Tensor, "views"]) -> str:
+    return f"{float(radii.min()):.2f} to {float(radii.max()):.2f}"

@@ -36,7 +36,7 @@ class ExtPipeline(VanillaPipeline):
     CUDA; a checkpoint that does not fit is an error, never a silent partial load; averaged metrics are finite numbers;
     a model may offer `prepare_eval`, `prepare_checkpoint` and `get_run_metrics`, which are called before an evaluation,
     before a save, and once per evaluation; a data manager may offer `follow`, which gets the model once it is there,
-    and `scene_metrics`, called by ns-eval.
+    `restore`, which gets what a checkpoint holds of it, and `scene_metrics`, called by ns-eval.
 
     Args:
         config: Configuration to instantiate the pipeline.
@@ -92,7 +92,8 @@ class ExtPipeline(VanillaPipeline):
             follow(self.model)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: Optional[bool] = None):
-        """Load model and pipeline parameters; the `module.` layer of distributed training is taken off.
+        """Load model and pipeline parameters, and hand the data manager its own; the `module.` layer of distributed
+        training is taken off.
 
         Args:
             state_dict: Parameters as a checkpoint's "pipeline" entry holds them.
@@ -122,6 +123,10 @@ class ExtPipeline(VanillaPipeline):
             own_state = {key: value for key, value in own_state.items() if key not in report.mismatched}
             print(f"Loaded the checkpoint in part: {report}.")
         torch.nn.Module.load_state_dict(self, own_state, strict=False)
+        restore = getattr(self.datamanager, "restore", None)
+        if restore is not None:
+            own = "datamanager."
+            restore({key[len(own) :]: value for key, value in state.items() if key.startswith(own)})
 
     def prepare_checkpoint(self) -> None:
         """Let the model bring up to date what a checkpoint must hold; called on the saving process just before."""

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import trimesh
 from nerfstudio.scripts.eval import ComputePSNR
 from PIL import Image
 
 from dataparsers.idr import IdrDataParserConfig
 from dataparsers.llff import LlffDataParserConfig
+from nerfstudio_ext.cli.export import ExportMesh
 from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK
+from nerfstudio_ext.data import normalise
+from nerfstudio_ext.engine.checkpoints import read_checkpoint
 from nerfstudio_ext.export.object_scene import write_object_scene
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
 from tests.contract.runs import SIDE, Run, tiny_config, train
@@ -60,3 +65,57 @@ def test_llff_from_files_to_scores(scene: ObjectScene, tmp_path: Path) -> None:
     assert np.isfinite(run.losses).all()
     found = scores(run, tmp_path).keys()
     assert found >= SCORES and not TRUTH & found
+
+
+def test_run_keeps_the_frame_it_was_trained_in(scene: ObjectScene, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Rule and choice of views change after training, and the mesh stays where it was in the units of the data."""
+    write_object_scene(scene, tmp_path / "it")
+    config = tiny_config("volsdf-tiny", tmp_path / "out")
+    config.pipeline.datamanager.dataparser = IdrDataParserConfig(data=tmp_path / "it", num_views=4, max_test_views=2)
+    run = train(config)
+
+    def opened() -> np.ndarray:
+        capsys.readouterr()
+        ExportMesh(run.folder, tmp_path / "mesh.ply", resolution=16).main()
+        return trimesh.load(tmp_path / "mesh.ply", process=False).vertices
+
+    def rendered() -> np.ndarray:
+        datamanager = run.open().datamanager
+        camera = datamanager.eval_dataset.cameras[:1]
+        assert torch.equal(datamanager.fixed_indices_eval_dataloader.cameras[:1].camera_to_worlds,
+                           camera.camera_to_worlds), "what evaluates stands with the data"  # fmt: skip
+        return camera.camera_to_worlds.numpy()
+
+    before, cameras = opened(), rendered()
+    assert "keeps the frame" not in capsys.readouterr().out
+    text = run.config_path.read_text()
+    assert text.count("num_views: 4") == 1
+    monkeypatch.setattr(normalise, "MARGIN", 1.5)
+    assert np.allclose(opened(), before, atol=1e-4)
+    assert "The run keeps the frame that it was trained in" in capsys.readouterr().out
+    assert np.allclose(rendered(), cameras, atol=1e-4)
+    run.config_path.write_text(text.replace("num_views: 4", "num_views: 3"))
+    assert np.allclose(opened(), before, atol=1e-4)
+
+    state = read_checkpoint(run.checkpoint)
+    del state["pipeline"]["datamanager.frame"]  # as it was saved earlier
+    torch.save(state, run.checkpoint)
+    assert not np.allclose(opened(), before, atol=0.05)
+    assert "was saved before runs kept their frame" in capsys.readouterr().out
+
+
+def test_training_goes_on_in_its_frame(scene: ObjectScene, tmp_path: Path, capsys) -> None:
+    write_object_scene(scene, tmp_path / "it")
+    config = tiny_config("volsdf-tiny", tmp_path / "out")
+    config.pipeline.datamanager.dataparser = IdrDataParserConfig(data=tmp_path / "it", num_views=4, max_test_views=2)
+    run = train(config)
+    frame = read_checkpoint(run.checkpoint)["pipeline"]["datamanager.frame"]
+    assert frame[0, 0] == pytest.approx(3 / 1.1 / 4, rel=1e-3)
+    config = tiny_config("volsdf-tiny", tmp_path / "on", steps=3)
+    config.pipeline.datamanager.dataparser = IdrDataParserConfig(data=tmp_path / "it", num_views=4, max_test_views=2)
+    config.pipeline.datamanager.normalise, config.load_dir = "file", run.folder
+    on = train(config)
+    assert "The run keeps the frame that it was trained in" in capsys.readouterr().out
+    assert torch.equal(read_checkpoint(on.checkpoint)["pipeline"]["datamanager.frame"], frame)
+    written = json.loads((on.folder / "dataparser_transforms.json").read_text())
+    assert written["scale"] == pytest.approx(3 / 1.1 / 4, rel=1e-3)

@@ -4,7 +4,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 
-from nerfstudio_ext.data.normalise import find_normalisation
+from nerfstudio_ext.data.normalise import bring_into, find_normalisation, frame_of, is_frame
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.rigs import rig_poses
 
@@ -61,3 +61,28 @@ def test_broken_poses_are_named():
     broken.camera_to_worlds[3, 0, 3] = float("nan")
     with pytest.raises(InputError, match="camera 3"):
         find_normalisation(broken, "auto")
+
+
+def test_cameras_are_brought_into_another_frame():
+    """As when a parser turns and scales the world by all cameras, and a photo more has been added since."""
+    turned = torch.linalg.qr(torch.randn(3, 3))[0]
+    turned *= torch.linalg.det(turned).sign()
+    world = cameras(4.0, (5.0, -1.0, 2.0)).camera_to_worlds
+
+    def outputs(rotation, shift, scale):
+        moved = cameras(4.0)
+        moved.camera_to_worlds = torch.cat(
+            [rotation @ world[:, :, :3], scale * (rotation @ world[:, :, 3:] + shift[:, None])], dim=-1
+        )
+        transform = torch.cat([rotation, shift[:, None]], dim=1)
+        return DataparserOutputs(
+            [], moved, scene_box=SceneBox(torch.zeros(2, 3)), dataparser_transform=transform, dataparser_scale=scale
+        )
+
+    trained = outputs(turned, torch.tensor([0.1, 0.2, 0.3]), 0.3)
+    now = outputs(torch.eye(3), torch.tensor([-5.0, 1.0, -2.0]), 0.7)
+    assert not is_frame(frame_of(now), frame_of(trained))
+    bring_into(now, frame_of(trained))
+    assert is_frame(frame_of(now), frame_of(trained))
+    assert torch.allclose(now.cameras.camera_to_worlds, trained.cameras.camera_to_worlds, atol=1e-4)
+    assert now.dataparser_scale == pytest.approx(0.3, rel=1e-5)

@@ -11,7 +11,8 @@ from PIL import Image
 from dataparsers.idr import IdrDataParserConfig
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from nerfstudio_ext.cli.data import Make
-from nerfstudio_ext.data.surface import SurfaceDataManagerConfig, SurfaceDataset, select_views
+from nerfstudio_ext.data.surface import SurfaceDataManagerConfig, select_views
+from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
 from nerfstudio_ext.procedural.objects import get_object
@@ -232,3 +233,30 @@ def test_stock_cameras_are_normalised_and_alpha_is_the_mask(blender):
     item = found.train_dataset[0]
     assert float(item["fg_mask"].mean()) == pytest.approx(0.25) and item["image"].shape == (8, 8, 3)
     assert torch.equal(item["image"][0, 0], torch.ones(3)), "blended with white"
+
+
+def test_what_becomes_of_transparency_is_said_once(blender, tmp_path, capsys):
+    manager(blender, num_views=4)
+    said = capsys.readouterr().out
+    assert said.count("alpha channels") == 1
+    assert "what these hide is white, and the channels are the foreground masks; the dataparser's --alpha-color" in said
+    config = SurfaceDataManagerConfig(dataparser=BlenderDataParserConfig(data=blender, alpha_color="black"))
+    capsys.readouterr()
+    found = config.setup(device="cpu", test_mode="test")
+    assert "what these hide is black" in capsys.readouterr().out
+    assert torch.equal(found.train_dataset[0]["image"][0, 0], torch.zeros(3))
+
+
+def test_transparency_of_a_parser_without_a_choice_is_said(tmp_path, capsys):
+    Make("spheres", tmp_path / "it", views=4, size=8).main()
+    options = dict(dataparser=IdrDataParserConfig(data=tmp_path / "it", num_views=2))
+    capsys.readouterr()
+    SurfaceDataManagerConfig(**options).setup(device="cpu", test_mode="test")
+    assert "alpha" not in capsys.readouterr().out, "opaque pictures are not spoken of"
+    for path in (tmp_path / "it" / "image").iterdir():
+        picture = Image.open(path).convert("RGBA")
+        picture.putalpha(Image.open(tmp_path / "it" / "mask" / path.name))
+        picture.save(path)
+    SurfaceDataManagerConfig(**options).setup(device="cpu", test_mode="test")
+    said = capsys.readouterr().out
+    assert "not used besides, since there are masks; save them on another background to choose otherwise" in said

@@ -1,10 +1,12 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from dataparsers.idr import IdrDataParserConfig, decompose
-from nerfstudio_ext.data.surface import SurfaceDataset
+from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.rigs import rig_poses
 
@@ -113,6 +115,45 @@ def test_masks_belong_to_pictures_by_name_or_number(tmp_path):
     renamed_mask.rename(renamed_mask.with_name("mask_0099.png"))
     with pytest.raises(InputError, match=r"mask_0\d+\.png belongs to no picture"):
         parse(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["{}_mask.png", "mask_{}.png", "{}.png.png", "{}.png"])
+def test_masks_are_named_as_people_name_them(tmp_path, name):
+    """Without a number to go by: the mask of a.png is a_mask.png, mask_a.png, COLMAP's a.png.png, or a.png."""
+    write(tmp_path, views=4)
+    words = ["anna", "ben", "cleo", "dora"]
+    renamed(tmp_path / "image", lambda k: f"{words[k]}.png")
+    renamed(tmp_path / "mask", lambda k: name.format(words[k]))
+    outputs = parse(tmp_path, train_views="0,2")
+    assert [path.stem for path in outputs.image_filenames] == ["anna", "cleo"]
+    assert [path.name for path in outputs.metadata["fg_mask_filenames"]] == [name.format("anna"), name.format("cleo")]
+
+
+def test_masks_of_dtu(tmp_path):
+    """image/000000.png and mask/000.png, as IDR's archives have them."""
+    write(tmp_path, views=11)
+    renamed(tmp_path / "image", lambda k: f"{k:06d}.png")
+    outputs = parse(tmp_path, train_views="2,10")
+    assert [path.name for path in outputs.metadata["fg_mask_filenames"]] == ["002.png", "010.png"]
+
+
+def test_masks_that_may_be_anybodys_are_refused(tmp_path):
+    write(tmp_path, views=4)
+    words = ["anna", "ben", "cleo", "dora"]
+    renamed(tmp_path / "image", lambda k: f"{words[k]}.png")
+    renamed(tmp_path / "mask", lambda k: f"{words[k]}.png")
+    shutil.copy(tmp_path / "mask" / "ben.png", tmp_path / "mask" / "ben_mask.png")
+    with pytest.raises(InputError, match=r"ben\.png and ben_mask\.png could both be the mask of ben\.png: keep one"):
+        parse(tmp_path)
+    (tmp_path / "mask" / "ben_mask.png").unlink()
+    (tmp_path / "image" / "cleo.png").rename(tmp_path / "image" / "anna.jpg")
+    (tmp_path / "mask" / "cleo.png").rename(tmp_path / "mask" / "somebody.png")
+    with pytest.raises(InputError, match=r"anna\.png could be the mask of two pictures"):
+        parse(tmp_path)
+    (tmp_path / "mask" / "anna.png").rename(tmp_path / "mask" / "anna.png.png")
+    (tmp_path / "mask" / "somebody.png").rename(tmp_path / "mask" / "anna.jpg.png")
+    outputs = parse(tmp_path, train_views="0,1")
+    assert [path.name for path in outputs.metadata["fg_mask_filenames"]] == ["anna.jpg.png", "anna.png.png"]
 
 
 def test_published_views_go_by_the_folders_name(tmp_path):

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from dataparsers.llff import LlffDataParserConfig
-from nerfstudio_ext.data.surface import SurfaceDataset
+from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.rigs import rig_poses
 

@@ -3,7 +3,7 @@ import torch
 
 from dataparsers._common import meeting_point, split_views
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
-from nerfstudio_ext.data.surface import SurfaceDataset
+from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
 
 

@@ -5,7 +5,7 @@ import trimesh
 
 from dataparsers.idr import IdrDataParserConfig
 from nerfstudio_ext.cli.data import Make
-from nerfstudio_ext.data.surface import SurfaceDataset
+from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
 

@@ -4,7 +4,7 @@ import torch
 import trimesh
 
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
-from nerfstudio_ext.data.surface import SurfaceDataset
+from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.mesh_object import MeshObject
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
