@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Optional, Type
 
 import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
@@ -13,7 +14,7 @@ from dataparsers._common import ObjectDataParserConfig, split_views
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.mesh_object import Up
 from nerfstudio_ext.procedural.object_scene import ObjectScene, ObjectSceneOptions
-from nerfstudio_ext.procedural.rigs import RigName, square_cameras
+from nerfstudio_ext.procedural.rigs import ObjectRigName
 
 
 @dataclass
@@ -27,13 +28,16 @@ class ProceduralObjectDataParserConfig(ObjectDataParserConfig):
     """What stands in the scene: spheres, torus-box, head, vase, lattice or coral, from easy to hard; or a mesh file
     (.obj, .ply, .glb, .stl, .off), brought into the unit sphere."""
     views: int = 40
-    """Cameras around the object, those for testing included."""
+    """Cameras around the object, those for testing included; of a camera path at most so many, evenly chosen."""
     size: int = 128
-    """Width and height of the pictures in pixels."""
-    rig: RigName = "rings"
-    """Where the cameras stand."""
+    """Width and height of the pictures in pixels; of a camera path's the longer side."""
+    rig: ObjectRigName = "rings"
+    """Where the cameras stand: rings (one 10 and one 40 degrees up), ring (20 degrees up), hemisphere, forward (before
+    the object), or path (camera-path)."""
+    camera_path: Optional[Path] = None
+    """For the rig path: cameras as nerfstudio's viewer saves them (.json), the object inside the unit sphere."""
     radius: float = 2.6
-    """Distance of the cameras from the object's centre."""
+    """Distance of the cameras from the object's centre, except of those of a camera path."""
     background: bool = True
     """Draw a coloured background far away; otherwise it is white."""
     seed: int = 0
@@ -70,6 +74,7 @@ class ProceduralObjectDataParser(DataParser):
                 config.background,
                 config.seed,
                 config.up,
+                config.camera_path,
             )
         )
         views = split_views(
@@ -81,7 +86,17 @@ class ProceduralObjectDataParser(DataParser):
             f"the procedural object '{config.object}'",
         )
         indices = views.train if split == "train" else views.test
-        cameras = square_cameras(scene.poses[indices], scene.focal, config.size)
+        focals = torch.tensor([[scene.focals[k]] for k in indices])
+        cameras = Cameras(
+            camera_to_worlds=scene.poses[indices],
+            fx=focals,
+            fy=focals,
+            cx=scene.width / 2,
+            cy=scene.height / 2,
+            width=scene.width,
+            height=scene.height,
+            camera_type=CameraType.PERSPECTIVE,
+        )
         return DataparserOutputs(
             image_filenames=[Path("views") / f"view_{k:03d}.png" for k in indices],
             cameras=cameras,

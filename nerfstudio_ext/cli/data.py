@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Optional
 
 import tyro
 
@@ -17,13 +17,16 @@ class Make:
     folder: Annotated[Path, tyro.conf.Positional]
     """Where to write; must be empty or new."""
     views: int = 40
-    """Cameras around the object."""
+    """Cameras around the object; of a camera path at most so many, evenly chosen."""
     size: int = 128
-    """Width and height of the pictures in pixels."""
-    rig: Literal["rings", "ring", "hemisphere", "forward"] = "rings"
-    """Where the cameras stand."""
+    """Width and height of the pictures in pixels; of a camera path's the longer side."""
+    rig: Literal["rings", "ring", "hemisphere", "forward", "path"] = "rings"
+    """Where the cameras stand: rings (one 10 and one 40 degrees up), ring (20 degrees up), hemisphere, forward (before
+    the object), or path (camera-path)."""
+    camera_path: Optional[Path] = None
+    """For the rig path: cameras as nerfstudio's viewer saves them (.json), the object inside the unit sphere."""
     radius: float = 2.6
-    """Distance of the cameras from the object's centre."""
+    """Distance of the cameras from the object's centre, except of those of a camera path."""
     background: bool = True
     """Draw a coloured background far away; otherwise it is white."""
     seed: int = 0
@@ -38,12 +41,22 @@ class Make:
 
         require_empty(self.folder)
         options = ObjectSceneOptions(
-            self.object, self.views, self.size, self.rig, self.radius, self.background, self.seed, self.up
+            self.object,
+            self.views,
+            self.size,
+            self.rig,
+            self.radius,
+            self.background,
+            self.seed,
+            self.up,
+            self.camera_path,
         )
-        write_object_scene(ObjectScene(options), self.folder)
-        print(f"{self.views} views of '{self.object}': {self.folder}")
+        scene = ObjectScene(options)
+        write_object_scene(scene, self.folder)
+        print(f"{len(scene.poses)} views of '{self.object}': {self.folder}")
         print(
-            f"train on it with:  ns-train coco-inr-tiny idr-data --data {self.folder} --num-views 6 --max-test-views 8"
+            f"train on it with:  ns-train coco-inr-tiny idr-data --data {self.folder} "
+            f"--num-views {max(1, min(6, len(scene.poses) - 1))} --max-test-views 8"
         )
 
 

@@ -19,11 +19,10 @@ def write_object_scene(scene: ObjectScene, folder: Path) -> None:
     """
     for name in ("image", "mask", "depth", "normals"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    size, arrays = scene.options.size, {}
-    # Pixel centres at integers, as files of this kind have them.
-    centre = size / 2 - 0.5
-    calibration = np.array([[scene.focal, 0, centre], [0, scene.focal, centre], [0, 0, 1]])
-    for k in range(scene.options.num_views):
+    arrays = {}
+    for k, focal in enumerate(scene.focals):
+        # Pixel centres at integers, as files of this kind have them.
+        calibration = np.array([[focal, 0, scene.width / 2 - 0.5], [0, focal, scene.height / 2 - 0.5], [0, 0, 1]])
         view = scene.view(k)
         Image.fromarray((view.rgb.numpy() * 255).round().astype(np.uint8)).save(folder / "image" / f"{k:03d}.png")
         Image.fromarray(view.mask.numpy().astype(np.uint8) * 255).save(folder / "mask" / f"{k:03d}.png")

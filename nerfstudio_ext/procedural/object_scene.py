@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Union
+from typing import List, Optional, Union
 
 import numpy as np
 import torch
@@ -17,16 +17,17 @@ from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import cache_dir
-from nerfstudio_ext.procedural import casting, mesh_object, objects, rigs
+from nerfstudio_ext.procedural import camera_path, casting, mesh_object, objects, rigs
+from nerfstudio_ext.procedural.camera_path import read_camera_path
 from nerfstudio_ext.procedural.mesh_object import ENDINGS, MeshObject, Up
 from nerfstudio_ext.procedural.objects import Points, SdfObject, Values, get_object
-from nerfstudio_ext.procedural.rigs import RigName, rig_poses
+from nerfstudio_ext.procedural.rigs import ObjectRigName, rig_poses
 
 BACKGROUND_RADIUS = 8.0
 """The far background is painted on a sphere of this radius about the origin, in world units."""
 FIELD_OF_VIEW = math.radians(50)
 MAX_STEPS, PRECISION = 200, 2e-4
-DRAWING = (casting, mesh_object, objects, rigs)
+DRAWING = (camera_path, casting, mesh_object, objects, rigs)
 """Modules that decide what is drawn, besides this one."""
 
 
@@ -37,13 +38,18 @@ class ObjectSceneOptions:
     name: str = "torus-box"
     """A procedural object, or a mesh file."""
     num_views: int = 40
+    """Cameras; of a path at most so many, evenly chosen."""
     size: int = 128
-    rig: RigName = "rings"
+    """Width and height of the pictures in pixels; those of a path have its shape, and this is their longer side."""
+    rig: ObjectRigName = "rings"
     radius: float = 2.6
+    """Distance of the cameras from the origin, except of those of a path."""
     background: bool = True
     seed: int = 0
     up: Up = "z"
     """Axis of a mesh file that points up."""
+    camera_path: Optional[Path] = None
+    """File of the rig ``path``."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,25 @@ class ObjectScene:
             contents = self.object.digest
         else:
             self.object, contents = get_object(options.name), ""
-        self.poses: Float[Tensor, "views 3 4"] = rig_poses(options.rig, options.num_views, options.radius)
-        self.focal: float = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
+        self.width = self.height = options.size
+        self.poses: Float[Tensor, "views 3 4"]
+        self.focals: List[float]
+        if (options.rig == "path") != (options.camera_path is not None):
+            raise InputError("--rig path and --camera-path FILE.json belong together: give both or none.")
+        if options.rig == "path":
+            assert options.camera_path is not None
+            file = options.camera_path.expanduser()
+            rig = read_camera_path(file, BACKGROUND_RADIUS if options.background else None)
+            self.width = max(2, round(options.size * min(1.0, rig.aspect)))
+            self.height = max(2, round(options.size * min(1.0, 1 / rig.aspect)))
+            count = min(options.num_views, len(rig.poses))
+            chosen = [k * len(rig.poses) // count for k in range(count)]
+            self.poses = rig.poses[chosen]
+            self.focals = [0.5 * self.height / math.tan(rig.fields_of_view[k] / 2) for k in chosen]
+            contents += hashlib.sha256(file.read_bytes()).hexdigest()
+        else:
+            self.poses = rig_poses(options.rig, options.num_views, options.radius)
+            self.focals = [0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)] * options.num_views
         # The seed turns the background about the vertical axis and shifts its colours.
         self._phases = torch.rand(6, generator=torch.Generator().manual_seed(options.seed)) * (2 * math.pi)
         key = hashlib.sha256(repr((sources(), contents, asdict(options))).encode()).hexdigest()[:16]
@@ -97,9 +120,8 @@ class ObjectScene:
 
     def rays(self, index: int) -> Float[Tensor, "height width 3"]:
         """Unit directions through the pixel centres (at +0.5) of one camera, world frame."""
-        size = self.options.size
-        pixel = (torch.arange(size) + 0.5 - size / 2) / self.focal
-        y, x = torch.meshgrid(-pixel, pixel, indexing="ij")
+        row, column = ((torch.arange(side) + 0.5 - side / 2) / self.focals[index] for side in (self.height, self.width))
+        y, x = torch.meshgrid(-row, column, indexing="ij")
         local = torch.stack([x, y, -torch.ones_like(x)], dim=-1)
         return torch.nn.functional.normalize(local @ self.poses[index, :, :3].T, dim=-1)
 
@@ -118,7 +140,6 @@ class ObjectScene:
         return view
 
     def _draw(self, index: int) -> ObjectView:
-        size = self.options.size
         directions = self.rays(index).reshape(-1, 3)
         origins = self.poses[index, :, 3].expand_as(directions)
         rgb = self._background(origins, directions) if self.options.background else torch.ones_like(directions)
@@ -132,12 +153,8 @@ class ObjectScene:
             normals = torch.zeros_like(directions)
             normals[hit] = self.object.normals(points)
             rgb[hit] = self.object.shade(points, normals[hit])
-        return ObjectView(
-            rgb.reshape(size, size, 3),
-            hit.reshape(size, size),
-            depth.reshape(size, size),
-            normals.reshape(size, size, 3),
-        )
+        shape = (self.height, self.width)
+        return ObjectView(rgb.reshape(*shape, 3), hit.reshape(shape), depth.reshape(shape), normals.reshape(*shape, 3))
 
     def _background(self, origins: Points, directions: Points) -> Points:
         """Soft coloured bands on a far sphere, with parallax."""

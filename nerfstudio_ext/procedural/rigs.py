@@ -9,6 +9,8 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
 RigName = Literal["rings", "ring", "hemisphere", "forward"]
+ObjectRigName = Literal["rings", "ring", "hemisphere", "forward", "path"]
+"""Those, and cameras that the user placed (`camera_path`)."""
 FORWARD = math.radians(20)
 """How far the cameras of a forward-facing rig stand from its middle, seen from the origin."""
 

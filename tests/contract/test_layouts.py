@@ -52,7 +52,7 @@ def test_llff_from_files_to_scores(scene: ObjectScene, tmp_path: Path) -> None:
     rows = []
     for k, pose in enumerate(scene.poses.double().numpy()):
         right, up, backward, position = pose.T
-        matrix = np.stack([-up, right, backward, position, [SIDE, SIDE, scene.focal]], axis=1)
+        matrix = np.stack([-up, right, backward, position, [SIDE, SIDE, scene.focals[k]]], axis=1)
         rows.append([*matrix.reshape(-1), 2.0, 6.0])
         view = scene.view(k)
         for name, picture in (("images", view.rgb), ("masks", view.mask[..., None].expand(-1, -1, 3).float())):

@@ -62,7 +62,7 @@ def test_two_views_show_one_surface():
     points = (scene.poses[0, :, 3] + one.depth[..., None] * scene.rays(0))[one.mask]
     pose = scene.poses[1]
     local = (points - pose[:, 3]) @ pose[:, :3]
-    pixel = (local[:, :2] / -local[:, 2:]) * scene.focal * torch.tensor([1.0, -1.0]) + 32
+    pixel = (local[:, :2] / -local[:, 2:]) * scene.focals[1] * torch.tensor([1.0, -1.0]) + 32
     column, row = (pixel - 0.5).round().long().clamp(0, 63).unbind(-1)
     visible = (other.depth[row, column] - local.norm(dim=-1)).abs() < 0.02
     assert visible.float().mean() > 0.5
