@@ -1,12 +1,14 @@
 """What of CoCo-INR is exact or a matter of time, and needs no training: prototypes once a step, baking, pruning."""
 
 import copy
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.plugins.types import MethodSpecification
 from torch import Tensor
 
 from benchmarks._coco_inr_fits import DEAD_SHARE, DEAD_SIZE, table_with_dead_codes
@@ -23,11 +25,23 @@ READS = {"sdf_and_feature": ("sdf",), "colour": ("colour",), "background": ("bac
 """Prototypes that each evaluation of the field reads."""
 
 
-def step_setup(rays: int) -> Tuple[CoCoINRModel, RayBundle, Dict[str, Tensor]]:
-    """coco-inr-tiny off its start, so that every network heeds its prototypes, and a batch of a drawn view."""
+def step_setup(
+    rays: int, method: MethodSpecification = coco_inr_tiny, table: Optional[Float[Tensor, "codes width"]] = None
+) -> Tuple[CoCoINRModel, RayBundle, Dict[str, Tensor]]:
+    """A preset off its start, so that every network heeds its prototypes, and a batch of a drawn view.
+
+    Args:
+        rays: How many, at most 1,024.
+        method: Whose widths and sample counts.
+        table: Codebook in the place of the shipped one.
+    """
     torch.manual_seed(0)
-    config = copy.deepcopy(coco_inr_tiny.config.pipeline.model)
+    config = copy.deepcopy(method.config.pipeline.model)
     model = config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata={}, device="cpu").train()
+    if table is not None:
+        model.field.codebook = table
+        for name in list(model.field.prototypes):
+            model.field.prototypes[name] = attention_of(config.field, table.shape[1])
     with torch.no_grad():
         for parameter in model.field.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
@@ -104,8 +118,7 @@ def step_times(repeats: int, rays: int = 256) -> Dict[str, Any]:
 def attention_times(repeats: int) -> Dict[str, Any]:
     """Median seconds of one codebook attention, forward and back, with all codes and without nine tenths dead ones: at
     coco-inr-tiny's widths, and at the paper's with a table of the paper's size."""
-    paper = torch.randn(PAPER_CODES, PAPER_WIDTH)
-    paper[round((1 - DEAD_SHARE) * PAPER_CODES) :] *= DEAD_SIZE / 4
+    paper = paper_table()
     cases = {
         "tiny": (coco_inr_tiny.config.pipeline.model.field, table_with_dead_codes()),
         "paper": (coco_inr.config.pipeline.model.field, paper),
@@ -120,6 +133,13 @@ def attention_times(repeats: int) -> Dict[str, Any]:
         **{name: float(np.median(values)) for name, values in times.items()},
         **{f"{name} codes": [len(table), len(prune_dead(table))] for name, (_, table) in cases.items()},
     }
+
+
+def paper_table() -> Float[Tensor, "codes width"]:
+    """A table of the paper's size, of which nine in ten codes are dead."""
+    table = torch.randn(PAPER_CODES, PAPER_WIDTH, generator=torch.Generator().manual_seed(0))
+    table[round((1 - DEAD_SHARE) * PAPER_CODES) :] *= DEAD_SIZE / 4
+    return table
 
 
 def attention_of(config: CoCoINRFieldConfig, width: int) -> CodebookAttention:

@@ -3,19 +3,22 @@
 import atexit
 import copy
 import json
+import multiprocessing
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 import torch
 from nerfstudio.engine.trainer import Trainer
+from torch import Tensor
 
 from method_configs import boosting_nerv as presets
 from nerfstudio_ext.cli.demo import bunny as bunny
@@ -186,6 +189,48 @@ def interleaved_seconds(
             if repeat >= warm_up:
                 times[name].append(seconds)
     return times
+
+
+def kept_megabytes(action: Callable[[], Tensor], parameters: Iterable[Tensor]) -> float:
+    """What the forward pass keeps for the backward one, each storage counted once."""
+    known = {x.untyped_storage().data_ptr() for x in parameters}
+    sizes: Dict[int, int] = {}
+    held: List[Tensor] = []  # a storage that is freed would give its address to another
+
+    def pack(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in known:
+            sizes[storage.data_ptr()] = storage.nbytes()
+            held.append(x)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        action()
+    return sum(sizes.values()) / 1e6
+
+
+def peak_megabytes(action: Callable[[], Any]) -> float:
+    """How much memory the process grows by while it does this, at most; done in a fork (Linux), which leaves no trace.
+
+    Raises:
+        RuntimeError: The action failed there.
+    """
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def held() -> int:
+        return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
+
+    def run() -> None:
+        before = held()
+        action()
+        sender.send((held() - before) / 1e3)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"The action whose memory is measured ended with status {process.exitcode}.")
+    return receiver.recv()
 
 
 def mean_row(

@@ -10,7 +10,7 @@ memory is what autograd keeps for the backward pass, parameters aside.
 import argparse
 import copy
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
-from benchmarks._harness import Row, interleaved_seconds, write_rows
+from benchmarks._harness import Row, interleaved_seconds, kept_megabytes, write_rows
 from dataparsers.procedural_human import ProceduralHumanDataParserConfig
 from method_configs.neural_body import neural_body_tiny
 from nerfstudio_ext.human.body_grid import BodyFrames
@@ -72,24 +72,6 @@ def processor(action: Callable[[], Any]) -> Callable[[], float]:
 def rebuilding(model: NeuralBodyModel, rays: RayBundle) -> Dict[str, Tensor]:
     """A picture whose every chunk diffuses the codes anew, as a ray bundle that is not known to be one picture does."""
     return super(NeuralBodyModel, model).get_outputs_for_camera_ray_bundle(rays)
-
-
-def kept_megabytes(action: Callable[[], Tensor], parameters: Iterable[Tensor]) -> float:
-    """What the forward pass keeps for the backward one, each storage counted once."""
-    known = {x.untyped_storage().data_ptr() for x in parameters}
-    sizes: Dict[int, int] = {}
-    held: List[Tensor] = []  # a storage that is freed would give its address to another
-
-    def pack(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in known:
-            sizes[storage.data_ptr()] = storage.nbytes()
-            held.append(x)
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        action()
-    return sum(sizes.values()) / 1e6
 
 
 def tower_rows(voxel: float, motion: BodyMotion, repeats: int) -> List[Row]:
