@@ -13,12 +13,14 @@ from nerfstudio_ext.cli.main import COMMANDS, command_class
 from tests.conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"```(?:bash|sh|console)?\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SHELLS = ("", "bash", "sh", "console")
 
 
 def documented(page: Path) -> List[str]:
     """Command lines of the suite's and the host's programs, without comments, continued lines joined."""
-    blocks = "\n".join(BLOCK.findall(page.read_text("utf8"))).replace("\\\n", " ")
+    found = BLOCK.findall(page.read_text("utf8"))
+    blocks = "\n".join(text for language, text in found if language in SHELLS).replace("\\\n", " ")
     lines = [line.strip().removeprefix("$ ") for line in blocks.splitlines()]
     return [line for line in lines if line.startswith("ns-")]
 
