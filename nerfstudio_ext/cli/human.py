@@ -230,14 +230,14 @@ class Smpl:
 
 @dataclass
 class Walk:
-    """Write a walking motion for a person that was drawn or fitted here, to repose a trained run with."""
+    """Write a walk with hanging arms for a person that was drawn or fitted here, to repose a trained run with."""
 
     like: Annotated[Path, tyro.conf.Positional]
     """Whose build and place it takes: the folder of a trained run, or a body.npz."""
     output: Annotated[Path, tyro.conf.Positional]
     """The body.npz to write."""
     frames: int = 24
-    """Frames of one stride."""
+    """Frames of two steps."""
     turn: float = 0.0
     """Degrees that the person turns."""
 

@@ -1,20 +1,59 @@
-"""New poses for a body that exists: the drawn person's walk, in the build and at the place of a fitted body."""
+"""New poses for a body that exists: a walk with hanging arms, in the build and at the place of a fitted body."""
+
+import math
 
 import torch
+from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_build import scaled_body
 from nerfstudio_ext.human.body_model import BodyModel
 from nerfstudio_ext.human.body_motion import BodyMotion, Build
 from nerfstudio_ext.human.skinning import rotation_matrix
-from nerfstudio_ext.procedural.human import PHENOTYPE, walk
+from nerfstudio_ext.procedural.human import PHENOTYPE
 
 SAME = 1e-4
 """Metres between vertices of one body at rest."""
 
 
+def stride(body: BodyModel, frames: int, turn: float) -> BodyMotion:
+    """Two steps on the spot, arms beside the body and swinging against the legs: poses that no drawn capture has, whose
+    arms are raised.
+
+    Args:
+        body: An anny body; stands on +z, looks along -y, metres.
+        frames: That the two steps are divided into; the last leads to the first.
+        turn: Degrees that it turns meanwhile.
+    """
+    phase = torch.linspace(0, 2 * math.pi, frames + 1)[:-1]
+    swing, zero, one = torch.sin(phase), torch.zeros(frames), torch.ones(frames)
+    # A knee is bent while its leg comes forward, most of all shortly before it passes the other.
+    left, right = ((0.5 + 0.5 * side * torch.cos(phase + 0.5)).square() for side in (1, -1))
+
+    def about(x: Tensor = zero, y: Tensor = zero, z: Tensor = zero) -> Tensor:
+        return torch.stack([x, y, z], dim=-1)
+
+    rotations = body.rotations(
+        {
+            "upperleg01.L": about(x=-0.45 * swing - 0.25 * left),
+            "upperleg01.R": about(x=0.45 * swing - 0.25 * right),
+            "lowerleg01.L": about(x=0.1 + 0.8 * left),
+            "lowerleg01.R": about(x=0.1 + 0.8 * right),
+            "upperarm01.L": about(x=0.4 * swing, y=0.5 * one),
+            "upperarm01.R": about(x=-0.4 * swing, y=-0.5 * one),
+            "lowerarm01.L": about(x=-0.25 * one),
+            "lowerarm01.R": about(x=-0.25 * one),
+            "spine02": about(z=0.12 * swing),
+        }
+    )
+    root = about(z=math.radians(turn) * torch.linspace(0, 1, frames))
+    shift = about(z=0.02 * torch.cos(2 * phase))
+    vertices = body.pose(rotations) @ rotation_matrix(root).transpose(1, 2) + shift[:, None]
+    return BodyMotion(vertices, body.faces, root, shift, body.rest_vertices)
+
+
 def walk_like(like: BodyMotion, where: str, frames: int, turn: float) -> BodyMotion:
-    """A stride on the spot for a body, upright where it stood in its first frame.
+    """`stride` for a body, upright where it stood in its first frame.
 
     Args:
         like: A motion of the body model anny, which says its build or rests as the drawn person does.
@@ -26,7 +65,7 @@ def walk_like(like: BodyMotion, where: str, frames: int, turn: float) -> BodyMot
         InputError: It is of another body model, or its build is not known.
     """
     body = _body_of(like, where)
-    motion = walk(body, frames, turn)
+    motion = stride(body, frames, turn)
     # Upright along the axis of the world that the body's height lay nearest to.
     along = rotation_matrix(like.root_rotation[0])[:, 2]
     axis = int(along.abs().argmax())
