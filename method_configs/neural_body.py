@@ -22,8 +22,15 @@ tiny_field = NeuralBodyFieldConfig(
     position_octaves=3,
     direction_octaves=1,
 )
+# Colours are measured in the body's frame: a person who faces elsewhere than in training takes on wrong ones otherwise.
 neural_body_tiny_model = NeuralBodyModelConfig(
-    field=tiny_field, voxel_size=0.02, reach=2, num_samples=48, mask_loss_mult=0.05, eval_num_rays_per_chunk=32768
+    field=tiny_field,
+    voxel_size=0.02,
+    reach=2,
+    num_samples=48,
+    mask_loss_mult=0.05,
+    colour_frame="body",
+    eval_num_rays_per_chunk=32768,
 )
 
 

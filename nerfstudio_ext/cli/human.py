@@ -39,7 +39,8 @@ class Make:
         scene = human_scene(HumanSceneOptions(self.frames, self.cameras, self.size, self.turn, self.gain, self.loose))
         write_human_scene(scene, self.folder, self.naming)
         print(f"{self.frames} frames from {self.cameras} cameras: {self.folder}")
-        print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.folder}")
+        body = self.folder / "body.npz"
+        print(f"train on it with:  ns-train neural-body-tiny zju-mocap-data --data {self.folder} --body {body}")
 
 
 @dataclass
@@ -266,11 +267,12 @@ def _open(run: Path, motion: Optional[Path]) -> Any:
     from nerfstudio_ext.engine.runs import open_run
     from nerfstudio_ext.human.body_motion import read_body
 
+    poses = None if motion is None else read_body(motion)
     config, pipeline = open_run(run)
     if not hasattr(pipeline.model, "set_motion"):
         raise InputError(f"{run} was trained with {config.method_name}, which knows no body to pose.")
-    if motion is not None:
-        cast(Any, pipeline.model).set_motion(read_body(motion))
+    if poses is not None:
+        cast(Any, pipeline.model).set_motion(poses)
     return pipeline
 
 

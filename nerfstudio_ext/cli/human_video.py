@@ -53,6 +53,12 @@ class Masks:
         cameras = None
         if self.calibration is not None:
             names, cameras = read_cameras(self.calibration.expanduser(), self.translation_unit)
+            stems = [video.stem for video in self.videos]
+            if set(stems) == set(names) and stems != names:
+                raise InputError(
+                    f"The videos come as {', '.join(stems)}, but {self.calibration} has its cameras as "
+                    f"{', '.join(names)}: name the videos in that order."
+                )
             print(f"calibration: {', '.join(f'{name} for {v.name}' for name, v in zip(names, self.videos))}")
         keypoints = None
         if self.keypoints is not None:

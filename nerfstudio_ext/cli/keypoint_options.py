@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from nerfstudio_ext.human.triangulation import Keypoints3D
 
 
+WEAK = 0.004
+"""Median reprojection error, as a share of the picture's longer side, from which on a capture is called weak."""
+
+
 @dataclass(kw_only=True)
 class KeypointOptions:
     """Which 2-D key points of a capture to triangulate, how, and how long to fit the body to them."""
@@ -46,7 +50,14 @@ class KeypointOptions:
             raise InputError(f"--threshold {self.threshold:g} must be a number of pixels above 0.")
         found = capture_keypoints(layout, self.keypoints, self.skeleton, self.keypoint_scale, self.keypoint_begin,
                                   self.keypoint_step)  # fmt: skip
-        threshold = 0.02 * max(picture_size(layout.files()[0][0])) if self.threshold is None else self.threshold
-        joints = triangulate(found, layout.cameras, threshold)
+        side = max(picture_size(layout.files()[0][0]))
+        joints = triangulate(found, layout.cameras, 0.02 * side if self.threshold is None else self.threshold)
         print(f"key points: {joints.report()}")
+        if joints.median_error() > WEAK * side:
+            share = 100 * joints.median_error() / side
+            print(
+                f"weak: half of the detections lie {share:.1f}% of the picture's longer side or more beside their "
+                f"joints, where less than {100 * WEAK:g}% is usual; renders will be blurred (calibrate anew, or look "
+                "whether the videos start together and the key points are of these pictures)"
+            )
         return joints

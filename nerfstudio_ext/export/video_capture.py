@@ -83,7 +83,8 @@ def write_video_capture(
         InputError: Videos, key points and cameras are not equally many, frames are missing, a calibration is of another
             size, or a picture shows nobody.
     """
-    for name, given in (("key points", keypoints and keypoints.values.shape[1]), ("cameras", cameras and len(cameras))):
+    counts = {"key points": keypoints and keypoints.values.shape[1], "a calibration": cameras and len(cameras)}
+    for name, given in counts.items():
         if given is not None and given != len(videos):
             raise InputError(f"There are {len(videos)} videos, but {name} of {given} cameras.")
     sources = [open_source(video.expanduser()) for video in videos]
@@ -93,7 +94,7 @@ def write_video_capture(
         raise InputError(f"The key points have {len(keypoints.values)} frames, but frame {numbers[-1]} is asked for.")
     for source, camera in zip(sources, cameras or ()):
         size = selection.size or (source.width, source.height)
-        camera.require_centred(source.name, size, "give the size that it was made for with --size")
+        camera.require_fitting(source.name, size, "give the size that it was made for with --size WIDTH HEIGHT")
     lines = []
     for number, source in enumerate(sources):
         joints = None if keypoints is None else _joints(keypoints, number)

@@ -43,7 +43,7 @@ class NeuralBodyFieldConfig(InstantiateConfig):
 
 
 class NeuralBodyField(nn.Module):
-    """Density from the diffused codes alone; colour from codes, frame, position (world, metres) and direction.
+    """Density from the diffused codes alone; colour from codes, frame, position (metres) and direction.
 
     Args:
         config: Architecture.
@@ -115,7 +115,8 @@ class NeuralBodyField(nn.Module):
         directions: Float[Tensor, "n 3"],
         latent: Float[Tensor, "latent"],
     ) -> Float[Tensor, "n 3"]:
-        """Colours in [0, 1] at world points seen along unit directions, with the latent code of their frame."""
+        """Colours in [0, 1] at points seen along unit directions, with the latent code of their frame; both are in
+        the world's frame (the paper's) or both in the body's."""
         latent = latent.expand(len(points), -1)
         mixed = self.latent_head(torch.cat([self.feature_head(hidden), latent], dim=-1))
         encoded = [

@@ -55,14 +55,17 @@ class BodyFrame:
             near_body=self.near_body.to(device),
         )
 
+    def from_world(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """World points in the body's frame, which turns and moves with its root."""
+        return (points - self.translation) @ self.rotation
+
     def voxels(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """World points in voxels of the finest level."""
-        body = (points - self.translation) @ self.rotation
-        return (body - self.corner).flip(-1) / self.voxel_size
+        return (self.from_world(points) - self.corner).flip(-1) / self.voxel_size
 
     def carried(self, points: Float[Tensor, "n 3"], other: "BodyFrame") -> Float[Tensor, "n 3"]:
         """World points that move with the body from here to where another frame has it."""
-        return ((points - self.translation) @ self.rotation) @ other.rotation.T + other.translation
+        return self.from_world(points) @ other.rotation.T + other.translation
 
     def is_near(self, points: Float[Tensor, "n 3"]) -> Bool[Tensor, "n"]:
         """Whether a sample at each world point is decoded at all, in training and in evaluation alike."""

@@ -3,7 +3,7 @@ Caliscope, the `.qca.txt` of Qualisys, or the `annots.npy` of a capture."""
 
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 from xml.etree import ElementTree
 
 import cv2
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.capture import CaptureCamera
+from nerfstudio_ext.human.capture import CaptureCamera, Size
 from nerfstudio_ext.human.zju_layout import UnitName, read_layout
 
 FAR = 50.0
@@ -112,7 +112,8 @@ def read_toml(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
         rotation = turn.reshape(3, 3) if turn.size == 9 else cv2.Rodrigues(turn)[0]
         lens = np.pad(values["distortions"], (0, 5 - values["distortions"].size))
         parts.append((values["matrix"].reshape(3, 3), lens, rotation, values["translation"]))
-    return list(found), _checked(list(found), parts, path)
+    sizes = [_size(table.get("size")) for table in found.values()]
+    return list(found), _checked(list(found), parts, path, sizes)
 
 
 def read_qualisys(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
@@ -129,7 +130,7 @@ def read_qualisys(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
         raise InputError(f"{path} is no calibration of Qualisys ({error}).") from error
     if not elements:
         raise InputError(f"{path} lists no camera.")
-    names, parts = [str(element.get("serial", k)) for k, element in enumerate(elements)], []
+    names, parts, sizes = [str(element.get("serial", k)) for k, element in enumerate(elements)], [], []
     for name, element in zip(names, elements):
         values = {k: v for kind in ("transform", "intrinsic") for e in element.findall(kind) for k, v in e.items()}
 
@@ -142,7 +143,20 @@ def read_qualisys(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
         lens = _attributes(values, (*bent, "radialDistortion3"), where)
         centre = _attributes(values, "xyz", where) / 1000
         parts.append((np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), lens, rotation, -rotation @ centre))
-    return names, _checked(names, parts, path)
+        # First and last column and row of the video.
+        view = {k: v for e in element.findall("fov_video") for k, v in e.items()}
+        whole = view.get("left") == view.get("top") == "0"
+        sizes.append(_size([view.get("right"), view.get("bottom")], 1) if whole else None)
+    return names, _checked(names, parts, path, sizes)
+
+
+def _size(found: Any, more: int = 0) -> Optional[Size]:
+    """Width and height where they are two numbers, with so many pixels more."""
+    try:
+        width, height = (int(float(value)) + more for value in found)
+    except (TypeError, ValueError):
+        return None
+    return (width, height) if width > 1 and height > 1 else None
 
 
 def _attributes(values: Dict[str, str], keys: Sequence[str], where: str) -> Float[np.ndarray, "n"]:
@@ -156,7 +170,10 @@ def _attributes(values: Dict[str, str], keys: Sequence[str], where: str) -> Floa
 
 
 def _checked(
-    names: Sequence[str], parts: Sequence[Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], path: Path
+    names: Sequence[str],
+    parts: Sequence[Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
+    path: Path,
+    sizes: Optional[Sequence[Optional[Size]]] = None,
 ) -> List[CaptureCamera]:
     """Cameras in metres.
 
@@ -164,6 +181,7 @@ def _checked(
         names: Of the cameras.
         parts: Calibration, distortion, rotation and translation of each.
         path: Where they are from.
+        sizes: Of the pictures that they are for, where the file says it.
 
     Raises:
         InputError: A rotation is none.
@@ -172,7 +190,8 @@ def _checked(
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
             raise InputError(f"{path}: the rotation of camera {name} is none (world to camera, OpenCV axes).")
     scale = 1000.0 if max(float(np.linalg.norm(shift)) for *_, shift in parts) > FAR else 1.0
-    return [CaptureCamera(k, d, r, t / scale) for k, d, r, t in parts]
+    sizes = sizes or [None] * len(parts)
+    return [CaptureCamera(k, d, r, t / scale, size) for (k, d, r, t), size in zip(parts, sizes)]
 
 
 def _text(path: Path) -> str:

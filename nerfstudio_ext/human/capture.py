@@ -35,6 +35,8 @@ class CaptureCamera:
     """k1, k2, p1, p2, k3."""
     rotation: Float[np.ndarray, "3 3"]
     translation: Float[np.ndarray, "3"]
+    size: Optional[Size] = None
+    """Of the pictures that it was made for, where its file says so."""
 
     def local(self, points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:
         """World points in the camera's axes: right, down, forward."""
@@ -62,8 +64,8 @@ class CaptureCamera:
         """fx, fy, cx, cy; OpenCV's pixel centres are at integers, nerfstudio's half a pixel further."""
         return self.calibration[[0, 1, 0, 1], [0, 1, 2, 2]] + [0, 0, 0.5, 0.5]
 
-    def require_centred(self, where: str, size: Size, remedy: str) -> None:
-        """Refuse a calibration that was plainly made for pictures of another size.
+    def require_fitting(self, where: str, size: Size, remedy: str) -> None:
+        """Refuse a calibration that says, or plainly shows, that it was made for pictures of another size.
 
         Args:
             where: Whose calibration it is, for the message.
@@ -71,8 +73,13 @@ class CaptureCamera:
             remedy: What to do then.
 
         Raises:
-            InputError: The principal point is not in the middle half of the picture.
+            InputError: It is for another size, or its principal point is not in the middle half of the picture.
         """
+        if self.size is not None and self.size != size:
+            raise InputError(
+                f"The calibration of {where} was made for {self.size[0]}x{self.size[1]} pictures, and these are "
+                f"{size[0]}x{size[1]}: {remedy}."
+            )
         centre = self.calibration[:2, 2]
         if not all(0.25 < c / s < 0.75 for c, s in zip(centre, size)):
             raise InputError(
@@ -85,7 +92,7 @@ class CaptureCamera:
         ratio = np.array([new[0] / old[0], new[1] / old[1], 1.0])
         calibration = self.calibration * ratio[:, None]
         calibration[:2, 2] += 0.5 * ratio[:2] - 0.5
-        return CaptureCamera(calibration, self.distortion, self.rotation, self.translation)
+        return CaptureCamera(calibration, self.distortion, self.rotation, self.translation, new)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,11 @@ class Keypoints3D:
         """Where there is a point."""
         return np.isfinite(self.points).all(-1)
 
+    def median_error(self) -> float:
+        """Reprojection error in pixels of the views that were used; 0 where there is none."""
+        used = self.error[np.isfinite(self.error)]
+        return float(np.median(used)) if used.size else 0.0
+
     def report(self) -> str:
         """How many joints were found and how well they reproject, in words."""
         used = np.isfinite(self.error)
@@ -39,7 +44,7 @@ class Keypoints3D:
                       for e in self.error.transpose(1, 0, 2)]  # fmt: skip
         return (
             f"{self.seen.mean():.0%} of {self.seen.size} joints found, from {used.sum(1)[self.seen].mean():.1f} "
-            f"views on average; median reprojection error {np.median(self.error[used]):.1f} pixels, 90th percentile "
+            f"views on average; median reprojection error {self.median_error():.1f} pixels, 90th percentile "
             f"{np.percentile(self.error[used], 90):.1f}; per camera {', '.join(f'{e:.1f}' for e in per_camera)}"
         )
 

@@ -108,7 +108,7 @@ def read_layout(folder: Path, unit: UnitName = "mm") -> CaptureLayout:
         # A calibration alone comes without pictures; those that a user misses are missed where they are opened.
         if (folder / name).is_file():
             remedy = "scale K with the pictures, or the pictures to the size that it was made for"
-            camera.require_centred(f"camera {number} in {path}", picture_size(folder / name), remedy)
+            camera.require_fitting(f"camera {number} in {path}", picture_size(folder / name), remedy)
     keypoints = [np.asarray(frame["kpts2d"], dtype=np.float64) for frame in frames if "kpts2d" in frame]
     whole = len(keypoints) == len(frames) and all(k.ndim == 3 and k.shape == keypoints[0].shape for k in keypoints)
     numbers = [frame_number(row[0]) for row in pictures]

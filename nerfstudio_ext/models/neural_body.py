@@ -72,6 +72,9 @@ class NeuralBodyModelConfig(ExtModelConfig):
     novel_pose_latent: Literal["last", "mean", "nearest", "zero"] = "last"
     """Latent code of frames that were not trained on: of the last one (the paper's), the mean, of the one whose
     pose is nearest, or 0."""
+    colour_frame: Literal["world", "body"] = "world"
+    """Where positions and viewing directions that colours depend on are measured: in the world (the paper's), or in
+    the body's frame. In the world a person who stands or turns elsewhere than in training may change colour."""
     cached_frames: int = 400
     """Frames whose grids and tables are kept in memory; at 5 mm each takes about 15 MB."""
     gradient_limit: float = 40.0
@@ -241,8 +244,10 @@ class NeuralBodyModel(RayModel):
         if not self.training:
             lit = inside & (weights.flatten() > FAINT)
             hidden = hidden[lit[inside]]
-        views = views[:, None].expand(-1, count, -1).reshape(-1, 3)[lit]
-        colours = self.field.colour(hidden, points[lit], views, self.latent_of(number))
+        points, views = points[lit], views[:, None].expand(-1, count, -1).reshape(-1, 3)[lit]
+        if self.config.colour_frame == "body":
+            points, views = frame.from_world(points), views @ frame.rotation
+        colours = self.field.colour(hidden, points, views, self.latent_of(number))
         colours = depths.new_zeros(*lit.shape, 3).masked_scatter(lit[:, None], colours)
         total = weights.sum(-1, keepdim=True)
         found = {

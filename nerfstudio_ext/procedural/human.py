@@ -88,7 +88,8 @@ def human_scene(options: HumanSceneOptions) -> HumanScene:
     key = hashlib.sha256(json.dumps([VERSION, PHENOTYPE, drawn]).encode()).hexdigest()[:16]
     path = cache_dir() / "human" / f"{key}.npz"
     if not path.is_file():
-        scene = _draw(options, anny_body(PHENOTYPE))
+        motion = walk(anny_body(PHENOTYPE), options.frames, options.turn).check("The drawn person")
+        scene = draw_motion(motion, options)
         _write(scene, path)
     scene = _read(path, options)
     return replace(scene, rgb=(scene.rgb * gains(options)[:, None, None, None, None]).clamp(max=1))
@@ -141,12 +142,18 @@ def paint(rest: Float[Tensor, "vertices 3"]) -> Float[Tensor, "vertices 3"]:
     return ((1 - head) * base * shade[:, None] + head * skin * (0.5 + 0.5 * front[:, None])).clamp(0.05, 1)
 
 
-def _draw(options: HumanSceneOptions, body: BodyModel) -> HumanScene:
-    motion = walk(body, options.frames, options.turn).check("The drawn person")
-    colours, light = paint(body.rest_vertices), np.asarray(LIGHT)
+def draw_motion(motion: BodyMotion, options: HumanSceneOptions) -> HumanScene:
+    """The drawn person, without the gain of its exposure, in the poses of a motion of her body that says how it rests.
+
+    Args:
+        motion: Metres; +z is up.
+        options: Of which cameras, size and clothes count.
+    """
+    assert motion.rest is not None, "colours lie on the body at rest"
+    colours, light = paint(motion.rest), np.asarray(LIGHT)
     poses = rig_poses("ring", options.cameras, RADIUS)
     focal = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
-    shown, faces = motion.vertices, body.faces
+    shown, faces = motion.vertices, motion.faces
     if options.loose:
         cloth = skirt(motion)
         shown = torch.cat([shown, cloth.vertices], dim=1)

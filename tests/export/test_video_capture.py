@@ -1,5 +1,7 @@
 """A drawn clip from video files to a capture that the other commands read."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -101,7 +103,7 @@ def test_mistakes_are_told(videos, calibration, keypoints, tmp_path):
     for options, message in [
         (dict(videos=()), "Name the videos"),
         (dict(frames=20), "shortest video has 12 frames"),
-        (dict(videos=(paths[0],), calibration=calibration), "1 videos, but cameras of 2"),
+        (dict(videos=(paths[0],), calibration=calibration), "1 videos, but a calibration of 2"),
         (dict(videos=(paths[0],), keypoints=keypoints), "1 videos, but key points of 2"),
         (dict(calibration=calibration, size=(400, 300)), "not near the middle of 400x300"),
         (dict(keypoints=keypoints, skeleton="body25"), "17 joints"),
@@ -111,6 +113,24 @@ def test_mistakes_are_told(videos, calibration, keypoints, tmp_path):
         with pytest.raises(InputError, match=message):
             Masks(**settings).main()
         assert not list(tmp_path.iterdir()), "nothing is left, so that it can be tried again"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs Python's tomllib")
+def test_what_a_calibration_says_of_its_videos_is_heeded(videos, tmp_path):
+    """The size that it was made for, and whose camera is whose."""
+    paths, _ = videos
+    table = """[{name}]
+size = [200, 150]
+matrix = [[150.0, 0.0, 80.0], [0.0, 150.0, 60.0], [0.0, 0.0, 1.0]]
+distortions = [0.0, 0.0, 0.0, 0.0]
+rotation = [0.0, 0.0, 0.0]
+translation = [0.0, 0.0, 3.0]
+"""
+    for order, told in ((paths, "made for 200x150 pictures, and these are 160x120: give the size"),
+                        (paths[::-1], f"come as {paths[1].stem}, {paths[0].stem}, but")):  # fmt: skip
+        (tmp_path / "c.toml").write_text("".join(table.format(name=path.stem) for path in paths))
+        with pytest.raises(InputError, match=told):
+            Masks(tuple(order), tmp_path / "new", calibration=tmp_path / "c.toml").main()
 
 
 def test_pictures_cover_a_size_and_are_cut_about_the_middle():

@@ -104,7 +104,7 @@ def test_toml_of_several_programs_is_read(tmp_path, kind, name, last):
     text = CALISCOPE.format(rotation=rotation.tolist()) if kind == "caliscope" else POSE2SIM
     (tmp_path / "c.toml").write_text(text)
     names, (camera,) = read_cameras(tmp_path / "c.toml")
-    assert names == [name]
+    assert names == [name] and camera.size == ((640, 480) if kind == "caliscope" else None)
     np.testing.assert_allclose(camera.rotation, rotation)
     np.testing.assert_allclose(camera.translation, [0.1, 1.2, 3.0])
     np.testing.assert_allclose(camera.distortion, [0.1, 0.2, 0.01, 0.02, last])
@@ -139,12 +139,15 @@ def test_qualisys_is_read(tmp_path):
     """Three metres along x and one up, looking back along x: the world's y is to the right, its z up."""
     (tmp_path / "c.qca.txt").write_text(QUALISYS)
     names, (camera,) = read_cameras(tmp_path / "c.qca.txt")
-    assert names == ["one"]
+    assert names == ["one"] and camera.size is None
     np.testing.assert_allclose(camera.calibration, [[500, 0, 320], [0, 510, 240], [0, 0, 1]])
     np.testing.assert_allclose(camera.distortion, [0.1, 0.2, 0.01, 0.02, 0.3])
     np.testing.assert_allclose(camera.centre(), [3, 0, 1])
     pixels = camera.project(np.array([[0.0, 0.3, 1.0], [0.0, 0.0, 1.3]]))
     np.testing.assert_allclose(pixels, [[370, 240], [320, 189]])
+    view = '<fov_video left="0" top="0" right="639" bottom="479"/><transform'
+    (tmp_path / "c.qca.txt").write_text(QUALISYS.replace("<transform", view))
+    assert read_cameras(tmp_path / "c.qca.txt")[1][0].size == (640, 480)
     for old, new, message in (("<transform", "<t", "camera one needs numbers in r11"), ("</cam", "<", "is no calib")):
         (tmp_path / "c.qca.txt").write_text(QUALISYS.replace(old, new))
         with pytest.raises(InputError, match=message):

@@ -353,3 +353,25 @@ def test_the_body_overlay_covers_the_body():
     assert rows == pytest.approx(15.5, abs=1.5) and columns == pytest.approx(15.5, abs=1.5)
     height = torch.nonzero(tinted.any(1)).flatten()
     assert int(height.max() - height.min()) == pytest.approx(1.6 * 40 / 3, abs=4), "0.8 m up and down, at 3 m"
+
+
+def test_in_the_frame_of_the_body_colours_do_not_depend_on_where_it_stands():
+    """A person who is turned by a quarter and moved, seen by rays that are turned and moved alike."""
+    quarter, away = rotation_matrix(torch.tensor([0.0, 0.0, torch.pi / 2])), torch.tensor([2.0, -1.0, 0.5])
+    motion, bundle = capsule(), rays()
+    moved = replace(
+        motion,
+        vertices=motion.vertices @ quarter.T + away,
+        root_rotation=motion.root_rotation + torch.tensor([0.0, 0.0, torch.pi / 2]),
+        root_translation=motion.root_translation @ quarter.T + away,
+    )
+    turned = replace(rays(), origins=bundle.origins @ quarter.T + away, directions=bundle.directions @ quarter.T)
+    apart = {}
+    for frame in ("body", "world"):
+        model = opaque(build(colour_frame=frame, trained=range(FRAMES)))
+        here = model.get_outputs(bundle)
+        model.set_motion(moved, range(FRAMES))
+        there = model.get_outputs(turned)
+        torch.testing.assert_close(there["accumulation"], here["accumulation"], atol=1e-4, rtol=0)
+        apart[frame] = float((there["rgb"] - here["rgb"]).abs().max())
+    assert apart["body"] < 1e-4 and apart["world"] > 1e-3
