@@ -67,7 +67,8 @@ def write_rows(name: str, rows: Sequence[Row]) -> Path:
     """Write the rows of one benchmark to benchmarks/results/NAME.json, with the command and the machine."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    command = " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
+    given = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = " ".join(["python", "-m", f"benchmarks.{name}", *given])
     text = json.dumps(
         {"command": command, "machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1, allow_nan=False
     )
