@@ -106,9 +106,13 @@ def gain_rows(claim: str, what: str, ours: Runs, base: Runs, setting: str) -> Li
     return rows
 
 
+FEWEST = 6
+"""Gains from which on their bootstrap interval is worth a row."""
+
+
 def lower_end(gains: Values) -> Optional[float]:
-    """Lower end of the bootstrap interval of 95 % of the mean; None for less than two gains."""
-    if len(gains) < 2:
+    """Lower end of the bootstrap interval of 95 % of the mean; None for fewer gains than tell more than their least."""
+    if len(gains) < FEWEST:
         return None
     draws = np.random.default_rng(0).choice(gains, (DRAWS, len(gains)))
     return float(np.percentile(draws.mean(axis=1), 2.5))

@@ -222,6 +222,7 @@ def peak_megabytes(action: Callable[[], Any]) -> float:
         return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
 
     def run() -> None:
+        torch.set_num_threads(1)  # the parent's other threads are not there
         before = held()
         action()
         sender.send((held() - before) / 1e3)

@@ -55,9 +55,10 @@ class KeypointOptions:
         print(f"key points: {joints.report()}")
         if joints.median_error() > WEAK * side:
             share = 100 * joints.median_error() / side
+            share = 100 * joints.median_error() / side
             print(
-                f"weak: half of the detections lie {share:.1f}% of the picture's longer side or more beside their "
-                f"joints, where less than {100 * WEAK:g}% is usual; renders will be blurred (calibrate anew, or look "
-                "whether the videos start together and the key points are of these pictures)"
+                f"weak: half of the detections that agree lie {share:.1f}% of the picture's longer side or more beside "
+                f"their joints (from {100 * WEAK:g}% on this is said), and renders may be blurred: calibrate anew, or "
+                "look whether the videos start together and the key points are of these pictures"
             )
         return joints

@@ -53,6 +53,10 @@ class SurfaceDataManagerConfig(VanillaDataManagerConfig):
     """Most of the dataparser's held-out views to evaluate on, evenly chosen; none: all."""
 
 
+KEPT = "_kept_frame"
+"""Attribute of a configuration, no setting: the frame of the run that was opened with it."""
+
+
 class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
     """nerfstudio's ray data manager over `SurfaceDataset`.
 
@@ -63,13 +67,18 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
     config: SurfaceDataManagerConfig
 
     def __init__(self, config: SurfaceDataManagerConfig, *args, **kwargs) -> None:
-        self.frame: Optional[Float[Tensor, "4 4"]] = None
+        self.frame: Optional[Float[Tensor, "4 4"]] = getattr(config, KEPT, None)
+        self._moved = False
         super().__init__(config, *args, **kwargs)
         # The stock constructor makes the data sets before it makes a module of this.
         self.register_buffer("frame", self.__dict__.pop("frame"))
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on in the frame of the training; called with this object's part of a checkpoint."""
+        """Go on in the frame of the training; called with this object's part of a checkpoint.
+
+        Raises:
+            InputError: The checkpoint holds no frame where it should.
+        """
         stored = state.get("frame")
         if stored is None:
             text = (
@@ -79,9 +88,13 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
             CONSOLE.print(text, soft_wrap=True, highlight=False)
             return
         assert self.frame is not None
+        if stored.shape != (4, 4) or not bool(torch.isfinite(stored).all()) or float(torch.det(stored)) < 1e-12:
+            raise InputError("The checkpoint is damaged: the frame that its run was trained in is no similarity.")
+        # ns-render makes another data manager of this configuration, which sees no checkpoint.
+        setattr(self.config, KEPT, stored.cpu())
         if is_frame(stored.cpu(), self.frame.cpu()):
             return
-        self.frame = stored.to(self.frame)
+        self.frame, self._moved = stored.to(self.frame), True
         self.train_dataparser_outputs = self.dataparser.get_dataparser_outputs(split="train")
         self.train_dataset, self.eval_dataset = self.create_train_dataset(), self.create_eval_dataset()
         if self.test_mode != "inference":
@@ -113,7 +126,7 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
             bring_into(outputs, self.frame.cpu())
             report = report_kept(outputs.cameras)
         dataset = SurfaceDataset(outputs, config.camera_res_scale_factor)
-        if kept or self.test_mode != "inference":
+        if self._moved or (not kept and self.test_mode != "inference"):
             names = ", ".join(path.stem for path in outputs.image_filenames[:32])
             count = len(outputs.image_filenames)
             text = f"{count} training views: {names}{', ...' if count > 32 else ''}. {report}"

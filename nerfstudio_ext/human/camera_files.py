@@ -96,7 +96,8 @@ def read_toml(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
     if not found:
         raise InputError(f"{path} has no table of a camera, with matrix, distortions, rotation and translation.")
     parts = []
-    for name, table in found.items():
+    names = [str(table.get("name", key)) for key, table in found.items()]
+    for name, table in zip(names, found.values()):
         if table.get("fisheye"):
             raise InputError(f"{path}: camera {name} has a fisheye lens, which is not known: undistort its pictures.")
         values = {}
@@ -113,7 +114,7 @@ def read_toml(path: Path) -> Tuple[List[str], List[CaptureCamera]]:
         lens = np.pad(values["distortions"], (0, 5 - values["distortions"].size))
         parts.append((values["matrix"].reshape(3, 3), lens, rotation, values["translation"]))
     sizes = [_size(table.get("size")) for table in found.values()]
-    return list(found), _checked(list(found), parts, path, sizes)
+    return names, _checked(names, parts, path, sizes)
 
 
 def read_qualisys(path: Path) -> Tuple[List[str], List[CaptureCamera]]:

@@ -84,6 +84,8 @@ def test_run_keeps_the_frame_it_was_trained_in(scene: ObjectScene, tmp_path: Pat
         camera = datamanager.eval_dataset.cameras[:1]
         assert torch.equal(datamanager.fixed_indices_eval_dataloader.cameras[:1].camera_to_worlds,
                            camera.camera_to_worlds), "what evaluates stands with the data"  # fmt: skip
+        anew = datamanager.config.setup(test_mode="test", device="cpu")  # as ns-render does it
+        assert torch.equal(anew.eval_dataset.cameras[:1].camera_to_worlds, camera.camera_to_worlds)
         return camera.camera_to_worlds.numpy()
 
     before, cameras = opened(), rendered()

@@ -85,7 +85,7 @@ ignore = true
 matrix = [[1.0]]
 """
 POSE2SIM = """
-[left]
+[cam_0]
 name = "left"
 matrix = [[500.0, 0.0, 320.0], [0.0, 510.0, 240.0], [0.0, 0.0, 1.0]]
 distortions = [0.1, 0.2, 0.01, 0.02]
@@ -118,7 +118,7 @@ def test_toml_of_several_programs_is_read(tmp_path, kind, name, last):
         ("fisheye = false", "fisheye = true", "left has a fisheye"),
         ("rotation = [0.1, 0.2, -0.3]", "rotation = [0.1]", "rotation of camera left must be 3 or 9"),
         ("matrix =", "other =", "no table of a camera"),
-        ("[left]", "[left", "is no TOML"),
+        ("[cam_0]", "[cam_0", "is no TOML"),
     ],
 )
 def test_broken_toml_is_refused(tmp_path, old, new, message):
