@@ -53,12 +53,11 @@ class KeypointOptions:
         side = max(picture_size(layout.files()[0][0]))
         joints = triangulate(found, layout.cameras, 0.02 * side if self.threshold is None else self.threshold)
         print(f"key points: {joints.report()}")
-        if joints.median_error() > WEAK * side:
-            share = 100 * joints.median_error() / side
-            share = 100 * joints.median_error() / side
+        share = joints.median_error() / side
+        if share > WEAK:
             print(
-                f"weak: half of the detections that agree lie {share:.1f}% of the picture's longer side or more beside "
-                f"their joints (from {100 * WEAK:g}% on this is said), and renders may be blurred: calibrate anew, or "
+                f"weak: half of the detections that agree lie {share:.1%} of the picture's longer side or more beside "
+                f"their joints (from {WEAK:.1%} on this is said), and renders may be blurred: calibrate anew, or "
                 "look whether the videos start together and the key points are of these pictures"
             )
         return joints

@@ -31,6 +31,9 @@ from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.surface.mesh import Mesh
 from nerfstudio_ext.surface.truth import read_mesh, surface_scores
 
+KEPT = "_kept_frame"
+"""Attribute of a configuration, no setting: the frame of the run that was opened with it."""
+
 
 @dataclass
 class SurfaceDataManagerConfig(VanillaDataManagerConfig):
@@ -52,9 +55,9 @@ class SurfaceDataManagerConfig(VanillaDataManagerConfig):
     max_test_views: Optional[int] = None
     """Most of the dataparser's held-out views to evaluate on, evenly chosen; none: all."""
 
-
-KEPT = "_kept_frame"
-"""Attribute of a configuration, no setting: the frame of the run that was opened with it."""
+    def __getstate__(self) -> Dict[str, Any]:
+        """Settings alone: neither config.yml nor a copy, which may be for other data, takes over a run's frame."""
+        return {name: value for name, value in vars(self).items() if name != KEPT}
 
 
 class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):

@@ -1,5 +1,6 @@
 """Surface methods on files: folders in the layouts that people have, from training to scores."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+import yaml
 from nerfstudio.scripts.eval import ComputePSNR
 from PIL import Image
 
@@ -85,6 +87,8 @@ def test_run_keeps_the_frame_it_was_trained_in(scene: ObjectScene, tmp_path: Pat
         assert torch.equal(datamanager.fixed_indices_eval_dataloader.cameras[:1].camera_to_worlds,
                            camera.camera_to_worlds), "what evaluates stands with the data"  # fmt: skip
         anew = datamanager.config.setup(test_mode="test", device="cpu")  # as ns-render does it
+        assert yaml.dump(datamanager.config) == yaml.dump(copy.deepcopy(datamanager.config)), "settings and no tensor"
+        assert "tensor" not in yaml.dump(datamanager.config)
         assert torch.equal(anew.eval_dataset.cameras[:1].camera_to_worlds, camera.camera_to_worlds)
         return camera.camera_to_worlds.numpy()
 
