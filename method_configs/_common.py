@@ -23,12 +23,12 @@ def trainer(
     display_images: int = 1,
     steps_per_eval_image: int = 500,
 ) -> ExtTrainerConfig:
-    """Trainer with the suite's habits: viewer on loopback, evaluation figures in tensorboard."""
+    """Trainer with the suite's habits: viewer on loopback, evaluation figures in tensorboard, three saves at least."""
     return ExtTrainerConfig(
         method_name=method_name,
         epochs=epochs,
         max_num_iterations=steps,
-        steps_per_save=steps_per_save,
+        steps_per_save=steps_per_save if steps is None else min(steps_per_save, steps // 3),
         steps_per_eval_batch=0,
         steps_per_eval_image=steps_per_eval_image,
         pipeline=pipeline,

@@ -30,7 +30,6 @@ neural_body_tiny_model = NeuralBodyModelConfig(
     num_samples=48,
     mask_loss_mult=0.05,
     colour_frame="body",
-    eval_num_rays_per_chunk=32768,
 )
 
 

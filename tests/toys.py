@@ -182,13 +182,13 @@ def toy_trainer(folder: Path, **changes):
     return trainer
 
 
-def interrupt_after(trainer, steps):
-    """Press Ctrl-C in the middle of a step, after so many have been trained."""
+def interrupt_after(trainer, steps, number=signal.SIGINT):
+    """Press Ctrl-C, or send another signal, in the middle of a step, after so many have been trained."""
     forward = trainer.pipeline.get_train_loss_dict
 
     def pressed(step):
         if step == steps - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return forward(step=step)
 
     trainer.pipeline.get_train_loss_dict = pressed

@@ -100,7 +100,8 @@ class ExtTrainer(Trainer):
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Set up pipeline, optimizers, viewer and writers, and load a checkpoint when one is asked for."""
         try:
-            super().setup(test_mode)
+            with _termination_as_interrupt(self.world_size):
+                super().setup(test_mode)
         except KeyboardInterrupt:
             self._leave_early()
         except InputError:
@@ -128,7 +129,7 @@ class ExtTrainer(Trainer):
         return Optimizers(optimizers, self.pipeline.get_param_groups())
 
     def train(self) -> None:
-        """Train up to the last step; Ctrl-C saves, says how to go on, and exits with 130."""
+        """Train up to the last step; Ctrl-C and SIGTERM save, say how to go on, and exit with 130."""
         if self._start_step >= self._total_steps:
             self._say(
                 f"This run is complete: it has done {self._start_step} of {self._total_steps} steps, and nothing was "
@@ -136,7 +137,8 @@ class ExtTrainer(Trainer):
             )
             return
         try:
-            super().train()
+            with _termination_as_interrupt(self.world_size):
+                super().train()
         except KeyboardInterrupt:
             if self.training_state != "completed":
                 self._leave_early()
@@ -289,10 +291,37 @@ def _without_options(arguments: List[str], options: Tuple[str, ...]) -> List[str
 
 
 @contextmanager
+def _termination_as_interrupt(world_size: int) -> Iterator[None]:
+    """Let SIGTERM, by which job schedulers end a run and which reaches what was started in the background, do what
+    Ctrl-C does; a handler that somebody else has set stays.
+
+    Of several processes that train together, those that are left are ended so when one has failed: no time to save.
+    """
+    free = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if world_size > 1 or not free or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(signum, frame) -> None:
+        if os.getpid() != process:  # a worker that was forked off, which its owner ends
+            os._exit(128 + signum)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def _whole_or_not_at_all() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is through, so that no step or save is torn; a second Ctrl-C goes through."""
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+    """Hold Ctrl-C and SIGTERM back until the block is through, so that no step or save is torn; a second one goes
+    through."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     pressed = False
@@ -303,10 +332,12 @@ def _whole_or_not_at_all() -> Iterator[None]:
             raise KeyboardInterrupt
         pressed = True
 
-    signal.signal(signal.SIGINT, hold)
+    for number in previous:
+        signal.signal(number, hold)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     if pressed:
         raise KeyboardInterrupt

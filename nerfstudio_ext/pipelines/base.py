@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nerfstudio_ext.engine.checkpoints import load_report
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import ensure_ffmpeg
+from nerfstudio_ext.engine.opening_view import OpeningView
 
 
 @dataclass
@@ -30,13 +31,14 @@ class ExtPipelineConfig(VanillaPipelineConfig):
 
 
 class ExtPipeline(VanillaPipeline):
-    """Data manager and model, as in nerfstudio, with five differences.
+    """Data manager and model, as in nerfstudio, with six differences.
 
     Numbers below 1e-38 count as zero on the CPU. It wraps the model for several processes on CPU (gloo) as well as on
     CUDA; a checkpoint that does not fit is an error, never a silent partial load; averaged metrics are finite numbers;
     a model may offer `prepare_eval`, `prepare_checkpoint` and `get_run_metrics`, which are called before an evaluation,
     before a save, and once per evaluation; a data manager may offer `follow`, which gets the model once it is there,
-    `restore`, which gets what a checkpoint holds of it, and `scene_metrics`, called by ns-eval.
+    `restore`, which gets what a checkpoint holds of it, and `scene_metrics`, called by ns-eval; a viewer opens at the
+    first training camera.
 
     Args:
         config: Configuration to instantiate the pipeline.
@@ -87,6 +89,7 @@ class ExtPipeline(VanillaPipeline):
             )
             self._model = cast(Model, wrapped)
             dist.barrier(device_ids=devices)
+        self.opening_view = OpeningView(train_dataset.cameras)  # the viewer looks for such here
         follow = getattr(self.datamanager, "follow", None)
         if follow is not None:
             follow(self.model)

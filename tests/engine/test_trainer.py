@@ -23,6 +23,14 @@ def weights(trainer):
     return torch.cat([parameter.detach().flatten() for parameter in trainer.pipeline.model.network.parameters()])
 
 
+@pytest.fixture
+def termination_handler():
+    """Lets a test set what SIGTERM does; whatever was there (Ray puts its own) comes back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 class TestLength:
     def test_epochs_times_steps(self, tmp_path):
         trainer = toy_trainer(tmp_path, epochs=3)
@@ -210,6 +218,26 @@ class TestInterrupt:
         trainer._train_complete_viewer = lambda: os.kill(os.getpid(), signal.SIGINT)
         trainer.train()
         assert saved(tmp_path) == ["step-000000011.ckpt"]
+
+    @pytest.mark.parametrize("handler", [signal.SIG_DFL, lambda number, frame: sys.exit(9)], ids=["none", "a host's"])
+    def test_termination_does_the_same(self, tmp_path, capsys, termination_handler, handler):
+        signal.signal(signal.SIGTERM, handler)
+        trainer = toy_trainer(tmp_path)
+        interrupt_after(trainer, 4, signal.SIGTERM)
+        with pytest.raises(SystemExit) as stop:
+            trainer.train()
+        assert stop.value.code == 130 and saved(tmp_path) == ["step-000000003.ckpt"]
+        assert "Stopped after step 3 and saved" in capsys.readouterr().out
+        assert signal.getsignal(signal.SIGTERM) == handler
+
+    def test_termination_tears_no_step(self, termination_handler):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        done = False
+        ended, whole = trainer_module._termination_as_interrupt(1), trainer_module._whole_or_not_at_all()
+        with pytest.raises(KeyboardInterrupt), ended, whole:
+            os.kill(os.getpid(), signal.SIGTERM)
+            done = True
+        assert done
 
     def test_a_second_one_goes_through_at_once(self):
         with pytest.raises(KeyboardInterrupt), trainer_module._whole_or_not_at_all():
