@@ -11,7 +11,7 @@ from nerfstudio_ext.cli.keypoint_options import KeypointOptions
 
 @dataclass
 class Make:
-    """Draw a person in motion and write it in the layout of ZJU-MoCap, with exact masks and vertices."""
+    """Draw a person in motion and write it in the layout of ZJU-MoCap, with exact masks, vertices and key points."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Where to write; must be empty or new."""
@@ -199,34 +199,44 @@ class Smpl:
     model: Annotated[Path, tyro.conf.Positional]
     """The body: .npz or .pkl as its makers give it."""
     params: Annotated[Path, tyro.conf.Positional]
-    """Folder of one file per frame: ZJU-MoCap's params/ (.npy) or EasyMocap's smpl/ (.json)."""
+    """Folder of one file per frame: ZJU-MoCap's params/ (.npy) or EasyMocap's smpl/ (.json); or one .npz of a whole
+    motion with poses, trans and betas, as of AMASS."""
     output: Annotated[Path, tyro.conf.Positional]
     """The body.npz to write."""
     blend_shapes: bool = True
     """Bend the surface with the pose; ZJU-MoCap's first fit (params, not new_params) was made without."""
-    convention: Literal["easymocap", "smpl"] = "easymocap"
-    """What Rh and Th are: a turn about the origin and a shift (EasyMocap, ZJU-MoCap), or global_orient and transl
-    of SMPL's makers, a turn about the pelvis."""
+    convention: Optional[Literal["easymocap", "smpl"]] = None
+    """What Rh and Th are: a turn about the origin and a shift (easymocap, and ZJU-MoCap), or global_orient and transl
+    of SMPL's makers, a turn about the pelvis (smpl); none: smpl for an .npz, easymocap for a folder."""
+    fps: Optional[float] = None
+    """Of an .npz that says its frame rate, so many frames per second; none: all of them."""
 
     def main(self) -> None:
         import numpy as np
 
         from nerfstudio_ext.cli.folders import require_other, require_writable
+        from nerfstudio_ext.engine.errors import InputError
         from nerfstudio_ext.human.body_motion import write_body
         from nerfstudio_ext.human.smpl_body import easymocap_motion, from_smplx, read_smpl
-        from nerfstudio_ext.human.smpl_params import read_params
+        from nerfstudio_ext.human.smpl_params import read_motion, read_params
 
         require_writable(self.output, ".npz")
         require_other(self.output, self.model)
-        params = read_params(self.params)
+        require_other(self.output, self.params)
+        one = self.params.suffix == ".npz"
+        if self.fps is not None and not one:
+            raise InputError(f"--fps {self.fps:g} is for one .npz of a whole motion, which {self.params} is not.")
+        params = read_motion(self.params, self.fps) if one else read_params(self.params)
         body = read_smpl(self.model)
         root, shift = params.root_rotation, params.root_translation
-        if self.convention == "smpl":
+        if (self.convention or ("smpl" if one else "easymocap")) == "smpl":
             root, shift = from_smplx(body, params.betas, root, shift)
         motion = easymocap_motion(body, params.poses, params.betas, root, shift,
                                   self.blend_shapes, params.expressions).check(str(self.params))  # fmt: skip
         write_body(motion, self.output, frame_ids=np.asarray(params.numbers))
         print(f"{len(motion.vertices)} frames of {motion.vertices.shape[1]} vertices: {self.output}")
+        if params.gender is not None:
+            print(f"{self.params} says that its parameters are for the body of gender '{params.gender}'")
 
 
 @dataclass

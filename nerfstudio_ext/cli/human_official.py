@@ -54,6 +54,11 @@ class Official:
 
         output = self.output or Path("outputs") / f"{self.data.resolve().name}-official"
         require_empty(output, "name a new folder with --output")
+        if self.fit == "new":
+            print(
+                "new_params/ and new_vertices/ are a later fit: what the authors published was trained with the first, "
+                "and with this one its pictures are off and its scores too low"
+            )
         field, unused = read_official(self.weights.expanduser())
         vertices, frames = len(field.codes), len(field.latents)
         parser = ZjuMocapDataParserConfig(

@@ -36,6 +36,7 @@ COMMANDS: Dict[str, str] = {
     "human meshes": "nerfstudio_ext.cli.human:Meshes",
     "human official": "nerfstudio_ext.cli.human_official:Official",
     "human orbit": "nerfstudio_ext.cli.human:Orbit",
+    "human refine-cameras": "nerfstudio_ext.cli.human_cameras:RefineCameras",
     "human repose": "nerfstudio_ext.cli.human:Repose",
     "human smpl": "nerfstudio_ext.cli.human:Smpl",
     "human snapshot": "nerfstudio_ext.cli.human_video:Snapshot",

@@ -4,9 +4,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from PIL import Image
 
+from nerfstudio_ext.human.body_model import anny_keypoints
 from nerfstudio_ext.human.body_motion import write_body
+from nerfstudio_ext.human.capture import CaptureCamera
+from nerfstudio_ext.human.keypoints import SKELETONS
 from nerfstudio_ext.human.zju_layout import FACES
 from nerfstudio_ext.procedural.human import HumanScene
 
@@ -15,21 +19,32 @@ NamingName = Literal["numbers", "long"]
 
 
 def write_human_scene(scene: HumanScene, folder: Path, naming: NamingName = "numbers") -> None:
-    """Write annots.npy, pictures, mask_cihp/, new_params/ and new_vertices/, and beside the layout faces.npy, body.npz
-    and depth/ (.npy, metres along the unit ray).
+    """Write annots.npy, pictures, mask_cihp/, new_params/ and new_vertices/, and beside the layout faces.npy, body.npz,
+    depth/ (.npy, metres along the unit ray) and kpts3d.npy ([frames, 17, 3], metres, world frame, COCO's joints).
+
+    The kpts2d in annots.npy ([cameras, 17, 3] for each frame) are those joints in the pictures, in pixels with centres
+    at integers; their confidence is 1, also where the body hides a joint from the camera.
 
     Args:
         scene: What to write.
         folder: Created where it is missing.
         naming: Of pictures and body files.
+
+    Raises:
+        InputError: The package of the body model is missing.
     """
     frames, cameras, height, width = scene.mask.shape
     # Pixel centres at integers, as files of this kind have them.
     calibration = np.array([[scene.focal, 0, width / 2 - 0.5], [0, scene.focal, height / 2 - 0.5], [0, 0, 1]])
     rotations, translations = [], []
+    weights, vertices = anny_keypoints(), scene.motion.vertices
+    joints = torch.stack([weights[name] @ vertices for name in SKELETONS["coco17"]], dim=1).double().numpy()
     for pose in scene.poses.double().numpy():
         rotations.append((pose[:, :3] * [1.0, -1.0, -1.0]).T)
         translations.append(-1000 * rotations[-1] @ pose[:, 3:])
+    views = [CaptureCamera(calibration, np.zeros(5), r, t[:, 0] / 1000) for r, t in zip(rotations, translations)]
+    pixels = np.stack([camera.project(joints) for camera in views], axis=1)
+    keypoints = np.concatenate([pixels, np.ones_like(pixels[..., :1])], axis=-1)
     names = [[_name(naming, frame, camera) for camera in range(cameras)] for frame in range(frames)]
     for frame in range(frames):
         for camera in range(cameras):
@@ -42,9 +57,10 @@ def write_human_scene(scene: HumanScene, folder: Path, naming: NamingName = "num
             "R": rotations,
             "T": translations,
         },
-        "ims": [{"ims": row} for row in names],
+        "ims": [{"ims": row, "kpts2d": seen} for row, seen in zip(names, keypoints)],
     }
     np.save(folder / "annots.npy", np.array(annots, dtype=object), allow_pickle=True)
+    np.save(folder / "kpts3d.npy", joints)
     np.save(folder / FACES, scene.motion.faces.numpy())
     write_body(scene.motion, folder / "body.npz")
 

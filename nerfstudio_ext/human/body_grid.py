@@ -4,6 +4,7 @@ The body frame is y = R^T (x - Th); voxel coordinates are in (z, y, x) order, fi
 body-frame box.
 """
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Tuple, Union
@@ -12,12 +13,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.body_motion import BodyMotion
 from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.human.sparse_conv import Shape, SparseTables, build_tables, dilate, flagged
 
 MULTIPLE = 32
 """Grids are as large as the smallest multiple of this above what the body needs."""
+MOST_VOXELS = 10**9
+"""Of a frame's finest grid, which takes 4 bytes for each while it is worked out; a person's at 5 mm has 10^7."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,10 @@ class BodyFrames:
         voxel_size: Of the finest level, metres.
         padding: Room around the vertices on every side, or along x, y and z, metres.
         reach: Samples further than this many level-1 voxels from any active one are empty.
-        limit: Frames that are kept; at 5 mm each takes about 15 MB, at 20 mm about 1 MB.
+        limit: Frames that are kept; at 5 mm each takes about 16 MB, at 20 mm about 1 MB.
+
+    Raises:
+        InputError: A number cannot be.
     """
 
     def __init__(
@@ -101,6 +108,16 @@ class BodyFrames:
         reach: int,
         limit: int = 400,
     ) -> None:
+        if not (voxel_size > 0 and math.isfinite(voxel_size)):
+            raise InputError(f"The voxel size of a body's grid is {voxel_size:g}, but must be metres above 0.")
+        if not all(0 <= room < math.inf for room in torch.tensor(padding).flatten().tolist()):
+            raise InputError(f"The box padding about a body is {padding}, but must be metres from 0 on.")
+        if reach < 0:
+            raise InputError(f"The reach of a body's codes is {reach}, but must be voxels from 0 on.")
+        if limit < 1:
+            raise InputError(
+                f"The frames of a body that are kept (cached_frames) are {limit}, but must be one at least."
+            )
         self._motion, self._voxel_size, self._padding = motion, voxel_size, torch.tensor(padding)
         self._reach, self._limit = reach, limit
         self._device = motion.vertices.device
@@ -134,6 +151,11 @@ class BodyFrames:
         low, high = body.amin(0) - padding, body.amax(0) + padding
         sizes = torch.ceil((high - low).flip(-1) / self._voxel_size).long().tolist()
         shape: Shape = tuple((n | (MULTIPLE - 1)) + 1 for n in sizes)  # type: ignore
+        if math.prod(shape) > MOST_VOXELS:
+            raise InputError(
+                f"Voxels of {self._voxel_size:g} m make a grid of {math.prod(shape):.2g} for frame {number}'s body, "
+                f"but {MOST_VOXELS:.2g} are the most: take larger ones or less box padding."
+            )
         coords = ((body - low).flip(-1) / self._voxel_size).round().long()
         tables = build_tables(coords, shape)
         box = torch.stack([vertices.amin(0) - padding, vertices.amax(0) + padding])

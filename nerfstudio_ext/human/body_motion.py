@@ -16,6 +16,8 @@ from nerfstudio_ext.human.skinning import rotation_matrix
 
 MAX_EXTENT = 4.0
 """Metres; a larger person means other units."""
+STILL = 1e-4
+"""Metres; a body none of whose vertices moves further over all frames was never posed."""
 _BUILD = ("phenotype_names", "phenotype_values", "size")
 
 
@@ -91,7 +93,7 @@ class BodyMotion:
         extent = float((self.vertices.amax(1) - self.vertices.amin(1)).amax())
         if not 0.2 < extent < MAX_EXTENT:
             raise InputError(f"{where}: the body measures {extent:.3g} along an axis; vertices must be in metres.")
-        if frames > 1 and bool((self.vertices == self.vertices[:1]).all()):
+        if frames > 1 and float((self.vertices - self.vertices[:1]).abs().amax()) < STILL:
             raise InputError(f"{where}: the vertices are the same in all {frames} frames; pose the body per frame.")
         return self
 

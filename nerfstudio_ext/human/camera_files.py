@@ -1,6 +1,7 @@
 """Calibrations from files: EasyMocap's `intri.yml` with `extri.yml` beside it, the `.toml` of Pose2Sim, Anipose or
 Caliscope, the `.qca.txt` of Qualisys, or the `annots.npy` of a capture."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -49,9 +50,37 @@ def read_cameras(path: Path, unit: UnitName = "mm") -> Tuple[List[str], List[Cap
     return read_easymocap(path, path.with_name(path.name.replace("intri", "extri")))
 
 
+def write_easymocap(folder: Path, names: Sequence[str], cameras: Sequence[CaptureCamera]) -> None:
+    """EasyMocap's `intri.yml` and `extri.yml` (see `read_easymocap`), metres.
+
+    Raises:
+        InputError: Two names would be one in the file, which knows letters, digits, `_` and `-` alone.
+    """
+    plain = [re.sub(r"[^\w-]", "_", name, flags=re.ASCII) for name in names]
+    if len(set(plain)) < len(plain):
+        raise InputError(f"The cameras {', '.join(names)} would share names in {folder / 'intri.yml'}: rename them.")
+    inside, outside = (cv2.FileStorage(str(folder / f"{x}.yml"), cv2.FILE_STORAGE_WRITE) for x in ("intri", "extri"))
+    for storage in (inside, outside):
+        storage.startWriteStruct("names", cv2.FileNode_SEQ)
+        for name in plain:
+            storage.write("", name)
+        storage.endWriteStruct()
+    for name, camera in zip(plain, cameras):
+        inside.write(f"K_{name}", camera.calibration)
+        inside.write(f"dist_{name}", camera.distortion[None])
+        for key, pixels in zip("WH", camera.size or ()):
+            inside.write(f"{key}_{name}", pixels)
+        outside.write(f"R_{name}", cv2.Rodrigues(camera.rotation)[0])
+        outside.write(f"Rot_{name}", camera.rotation)
+        outside.write(f"T_{name}", camera.translation[:, None])
+    inside.release()
+    outside.release()
+
+
 def read_easymocap(intrinsics: Path, extrinsics: Path) -> Tuple[List[str], List[CaptureCamera]]:
     """Cameras of EasyMocap: ``names``, ``K_<name>`` and ``dist_<name>`` (k1, k2, p1, p2, k3) in the first file,
-    ``Rot_<name>`` or the rotation vector ``R_<name>``, and ``T_<name>`` (x_camera = R x + T, metres) in the second.
+    ``Rot_<name>`` or the rotation vector ``R_<name>``, and ``T_<name>`` (x_camera = R x + T, metres) in the second;
+    perhaps the pictures' size, ``W_<name>`` and ``H_<name>``, in the first.
 
     Raises:
         InputError: A file is missing or broken, or a camera lacks one of these.
@@ -71,7 +100,8 @@ def read_easymocap(intrinsics: Path, extrinsics: Path) -> Tuple[List[str], List[
             rotations.append(_numbers(outside, f"Rot_{name}", 9, extrinsics).reshape(3, 3))
         translations.append(_numbers(outside, f"T_{name}", 3, extrinsics))
     parts = list(zip(calibrations, distortions, rotations, translations))
-    return names, _checked(names, parts, extrinsics)
+    sizes = [_size([inside.getNode(f"{key}_{name}").real() for key in "WH"]) for name in names]
+    return names, _checked(names, parts, extrinsics, sizes)
 
 
 def read_toml(path: Path) -> Tuple[List[str], List[CaptureCamera]]:

@@ -1,13 +1,13 @@
 """The 2-D key points of a capture, in the undistorted pixels of its cameras, one row per frame of the capture."""
 
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
 import cv2
 import numpy as np
 
 from nerfstudio_ext.engine.errors import InputError
-from nerfstudio_ext.human.capture import CaptureLayout
+from nerfstudio_ext.human.capture import CaptureCamera, CaptureLayout
 from nerfstudio_ext.human.keypoints import Keypoints2D, named, read_keypoints, read_photo_keypoints
 
 
@@ -51,12 +51,21 @@ def capture_keypoints(
             f"{source} has {len(found.values)} frames, and --keypoint-begin {begin} --keypoint-step {step} asks for "
             f"frame {chosen[-1]}, for the capture has {len(chosen)} frames."
         )
-    values = found.values[chosen].copy()
-    for k, camera in enumerate(layout.cameras):
+    return undistorted(Keypoints2D(found.values[chosen], found.names), layout.cameras, str(source))
+
+
+def undistorted(keypoints: Keypoints2D, cameras: Sequence[CaptureCamera], where: str) -> Keypoints2D:
+    """Key points where they would be in the undistorted pictures of their cameras.
+
+    Raises:
+        InputError: A distortion is so strong that some would be nowhere.
+    """
+    values = keypoints.values.copy()
+    for k, camera in enumerate(cameras):
         if camera.distortion.any():
             flat = values[:, k, :, :2].reshape(-1, 1, 2)
             plain = cv2.undistortPoints(flat, camera.calibration, camera.distortion, P=camera.calibration)
             values[:, k, :, :2] = plain.reshape(values.shape[0], -1, 2)
     if not np.isfinite(values).all():
-        raise InputError(f"{source} has key points that no undistorted picture can hold: the distortion is too strong.")
-    return Keypoints2D(values, found.names)
+        raise InputError(f"{where} has key points that no undistorted picture can hold: the distortion is too strong.")
+    return Keypoints2D(values, keypoints.names)

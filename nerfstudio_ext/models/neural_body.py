@@ -76,7 +76,7 @@ class NeuralBodyModelConfig(ExtModelConfig):
     """Where positions and viewing directions that colours depend on are measured: in the world (the paper's), or in
     the body's frame. In the world a person who stands or turns elsewhere than in training may change colour."""
     cached_frames: int = 400
-    """Frames whose grids and tables are kept in memory; at 5 mm each takes about 15 MB."""
+    """Frames whose grids and tables are kept in memory; at 5 mm each takes about 16 MB."""
     gradient_limit: float = 40.0
     """Gradients are cut at this absolute value, number by number."""
 
@@ -93,6 +93,8 @@ class NeuralBodyModel(RayModel):
         motion: Optional[BodyMotion] = self.kwargs["metadata"].get("body_motion")
         if motion is None:
             raise InputError("neural-body needs a body: name a dataparser that brings one, as procedural-human-data.")
+        if config.num_samples < 1:
+            raise InputError(f"num_samples is {config.num_samples}, but every ray needs a sample at least.")
         self._volumes: Optional[Dict[int, List[Tensor]]] = None
         trained = self.kwargs["metadata"].get("trained_frames", range(len(motion.vertices)))
         self.field = config.field.setup(num_vertices=motion.vertices.shape[1], num_frames=len(trained))

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from typing import Dict
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from nerfstudio_ext.human.body_motion import BodyMotion, Build
 from nerfstudio_ext.human.capture import HumanView
 from nerfstudio_ext.human.skinning import rotation_matrix
 from nerfstudio_ext.procedural.casting import MeshCaster
+from nerfstudio_ext.procedural.kept import kept_arrays
 from nerfstudio_ext.procedural.loose_clothes import skirt
 from nerfstudio_ext.procedural.rigs import rig_poses
 
@@ -28,6 +29,8 @@ RADIUS = 2.8
 FIELD_OF_VIEW = math.radians(42)
 PHENOTYPE = {"gender": 0.4, "muscle": 0.6, "weight": 0.4}
 LIGHT = (0.5, -0.6, 0.62)
+ARRAYS = ("vertices", "faces", "rest", "Rh", "Th", "rgb", "mask", "depth")
+"""Of a scene in the cache."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,12 @@ def human_scene(options: HumanSceneOptions) -> HumanScene:
         drawn["loose"] = True  # scenes without keep the place that they have always had
     key = hashlib.sha256(json.dumps([VERSION, PHENOTYPE, drawn]).encode()).hexdigest()[:16]
     path = cache_dir() / "human" / f"{key}.npz"
-    if not path.is_file():
+
+    def draw() -> Dict[str, Tensor]:
         motion = walk(anny_body(PHENOTYPE), options.frames, options.turn).check("The drawn person")
-        scene = draw_motion(motion, options)
-        _write(scene, path)
-    scene = _read(path, options)
+        return _arrays(draw_motion(motion, options))
+
+    scene = _scene(kept_arrays(path, ARRAYS, draw), options)
     return replace(scene, rgb=(scene.rgb * gains(options)[:, None, None, None, None]).clamp(max=1))
 
 
@@ -168,30 +172,16 @@ def draw_motion(motion: BodyMotion, options: HumanSceneOptions) -> HumanScene:
     return HumanScene(motion, rgb, mask, depth, poses, focal)
 
 
-def _write(scene: HumanScene, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    motion = scene.motion
+def _arrays(scene: HumanScene) -> Dict[str, Tensor]:
+    """What is kept of a scene, under `ARRAYS`."""
+    motion, rgb = scene.motion, (scene.rgb * 255).round().to(torch.uint8)
     assert motion.rest is not None, "drawn bodies know their rest"
-    np.savez_compressed(
-        partial,
-        vertices=motion.vertices.numpy(),
-        faces=motion.faces.numpy(),
-        rest=motion.rest.numpy(),
-        Rh=motion.root_rotation.numpy(),
-        Th=motion.root_translation.numpy(),
-        rgb=(scene.rgb * 255).round().to(torch.uint8).numpy(),
-        mask=scene.mask.numpy(),
-        depth=scene.depth.numpy(),
-    )
-    partial.replace(path)
+    parts = (motion.vertices, motion.faces, motion.rest, motion.root_rotation, motion.root_translation, rgb)
+    return dict(zip(ARRAYS, (*parts, scene.mask, scene.depth)))
 
 
-def _read(path: Path, options: HumanSceneOptions) -> HumanScene:
-    with np.load(path) as archive:
-        arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
-    vertices, faces, root, shift, rest = (arrays[key] for key in ("vertices", "faces", "Rh", "Th", "rest"))
+def _scene(arrays: Dict[str, Tensor], options: HumanSceneOptions) -> HumanScene:
+    vertices, faces, rest, root, shift, rgb, mask, depth = (arrays[name] for name in ARRAYS)
     motion = BodyMotion(vertices, faces, root, shift, rest, Build(PHENOTYPE))
     focal = 0.5 * options.size / math.tan(FIELD_OF_VIEW / 2)
-    poses = rig_poses("ring", options.cameras, RADIUS)
-    return HumanScene(motion, arrays["rgb"].float() / 255, arrays["mask"], arrays["depth"], poses, focal)
+    return HumanScene(motion, rgb.float() / 255, mask, depth, rig_poses("ring", options.cameras, RADIUS), focal)

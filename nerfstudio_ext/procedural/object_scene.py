@@ -2,15 +2,11 @@
 
 import hashlib
 import math
-import os
-import zipfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import List, Optional, Union
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -19,6 +15,7 @@ from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.host import cache_dir
 from nerfstudio_ext.procedural import camera_path, casting, mesh_object, objects, rigs
 from nerfstudio_ext.procedural.camera_path import read_camera_path
+from nerfstudio_ext.procedural.kept import kept_arrays
 from nerfstudio_ext.procedural.mesh_object import ENDINGS, MeshObject, Up
 from nerfstudio_ext.procedural.objects import Points, SdfObject, Values, get_object
 from nerfstudio_ext.procedural.rigs import ObjectRigName, rig_poses
@@ -128,16 +125,8 @@ class ObjectScene:
     def _kept(self, index: int) -> ObjectView:
         """A view from the user's cache, where it is put when it is drawn."""
         path = self.folder / f"{index:04d}.npz"
-        with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as archive:
-            return ObjectView(*(torch.from_numpy(archive[name]) for name in ("rgb", "mask", "depth", "normals")))
-        view = self._draw(index)
-        with suppress(OSError):  # a full disk or a home that is read only: the next process draws it again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Another process may draw the same view: each writes a file of its own, and the last rename wins.
-            partial = path.with_suffix(f".{os.getpid()}.partial.npz")
-            np.savez_compressed(partial, **{name: value.numpy() for name, value in vars(view).items()})
-            partial.replace(path)
-        return view
+        names = ("rgb", "mask", "depth", "normals")
+        return ObjectView(**kept_arrays(path, names, lambda: vars(self._draw(index))))
 
     def _draw(self, index: int) -> ObjectView:
         directions = self.rays(index).reshape(-1, 3)

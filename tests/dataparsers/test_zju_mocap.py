@@ -152,6 +152,8 @@ SPOILED = {
     "another family in one frame": (lambda f: np.save(f / "new_vertices" / "2.npy", np.zeros((6890, 3))), "same "
     ".vertices"),
     "no Rh": (lambda f: np.save(f / "new_params" / "0.npy", np.array({"Th": 1}, dtype=object)), "must hold Rh and Th"),
+    "a body from another calibration": (lambda f: vertices(f, lambda v: v + np.float32([0.16, 0, 0])), "stood 1[4-9]"),
+    "a body too high": (lambda f: vertices(f, lambda v: v + np.float32([0, 0, 0.3])), "stood [23][0-9] cm.*--c"),
     "inverted masks": (lambda f: masks(f, lambda m: 1 - m), "invert the masks"),
     "masks of another size": (lambda f: masks(f, lambda m: m[::2, ::2]), "24x24, but its picture 48x48"),
     "no one in a mask": (lambda f: masks(f, lambda m: 0 * m), "shows no person"),
@@ -172,6 +174,15 @@ def test_what_is_wrong_is_found_when_loading(what, folder):
     spoil(folder)
     with pytest.raises(InputError, match=sentence):
         parse(folder)
+
+
+def test_loose_clothes_are_no_mistake(tmp_path):
+    """The mask is wider than the body; a body that stands beside it is still told."""
+    write_human_scene(human_scene(HumanSceneOptions(frames=3, cameras=3, size=48, loose=True)), tmp_path / "loose")
+    assert len(parse(tmp_path / "loose").cameras) == 6
+    vertices(tmp_path / "loose", lambda v: v + np.float32([0, 0, 0.3]))
+    with pytest.raises(InputError, match=r"stood [23][0-9] cm from where it is"):
+        parse(tmp_path / "loose")
 
 
 def test_metres_are_read_when_said(folder):

@@ -6,6 +6,7 @@ from scipy.spatial import Delaunay
 from nerfstudio_ext.human.agreement import (
     SUSPICIONS,
     agreement,
+    best_shift,
     coarse_overlap,
     explain,
     on_person,
@@ -108,3 +109,28 @@ def test_other_mistakes_are_told_apart():
     order = explain(right[1:] + right[:1], vertices, masks)
     assert order is not None and order.startswith("the cameras are in another order: 1 sees what 0 should")
     assert "inverted" in (explain(right, vertices, [~mask for mask in masks]) or "")
+
+
+@pytest.mark.parametrize("shift", [(0.16, 0.0, 0.0), (0.0, -0.12, 0.0), (0.02, 0.0, 0.3), (-0.2, 0.2, -0.28)])
+def test_a_displaced_body_is_told_with_its_shift(shift):
+    vertices, _ = box()
+    right = cameras()
+    masks = [silhouette(camera, vertices, np.zeros((0, 3), int), SIZE) for camera in right]
+    found, share = best_shift(right, vertices + shift, masks)
+    np.testing.assert_allclose(found, -np.array(shift), atol=0.05)  # a square of the comparison is 8 cm
+    assert share > 0.75
+    told = explain(right, vertices + shift, masks) or ""
+    assert f"{100 * np.linalg.norm(found):.0f} cm from where it is (x {100 * found[0]:+.0f}, " in told
+    assert "--convention" in told
+
+
+def test_what_a_body_does_not_show_is_no_shift():
+    """Wide clothes, hidden legs, and small errors of a fit are not taken for a body that stands elsewhere."""
+    vertices, _ = box()
+    right = cameras()
+    masks = [silhouette(camera, vertices, np.zeros((0, 3), int), SIZE) for camera in right]
+    dressed = [ndimage.binary_dilation(mask, iterations=3) for mask in masks]
+    hidden = [mask & (np.arange(SIZE[1]) < 0.5 * SIZE[1])[:, None] for mask in masks]
+    for seen in (masks, dressed, hidden):
+        assert explain(right, vertices, seen) is None
+    assert explain(right, vertices + [0.03, 0.0, 0.03], masks) is None

@@ -44,6 +44,7 @@ def test_the_pose_at_rest_is_kept_and_stands_where_the_body_does(tmp_path):
     [
         (dict(vertices=1000 * torch.rand(3, 20, 3)), "must be in metres"),
         (dict(vertices=torch.rand(1, 20, 3).expand(3, -1, -1)), "same in all 3 frames"),
+        (dict(vertices=torch.rand(1, 20, 3) + 4e-5 * torch.rand(3, 20, 3)), "same in all 3 frames"),
         (dict(root_rotation=torch.full((3, 3), float("nan"))), "Rh of frame 0"),
         (dict(root_translation=torch.zeros(2, 3)), r"Th is \[2, 3\]"),
         (dict(faces=torch.tensor([[0, 1, 20]])), "indices of its 20 vertices"),

@@ -248,6 +248,71 @@ def test_parameters_of_either_convention(path, tmp_path, convention):
     assert read_frame_ids(tmp_path / "out.npz") == [7]
 
 
+def whole_motion(tmp_path, numbers=72, frames=25, **changes):
+    """A file in the form of AMASS's: 25 frames of 120 a second."""
+    random = np.random.default_rng(5)
+    found = {"poses": 0.3 * random.normal(size=(frames, numbers)), "trans": random.normal(size=(frames, 3)),
+             "betas": 0.5 * random.normal(size=SHAPES), "mocap_framerate": np.array(120.0),
+             "gender": np.array("female"), "dmpls": np.zeros((frames, 8)), **changes}  # fmt: skip
+    np.savez(tmp_path / "motion.npz", **{key: value for key, value in found.items() if value is not None})
+    return tmp_path / "motion.npz", found
+
+
+def test_a_whole_motion_in_one_file(path, tmp_path, capsys):
+    """Root and shift as SMPL's makers mean them; frames are thinned by their times."""
+    file, held = whole_motion(tmp_path)
+    Smpl(path, file, tmp_path / "all.npz").main()
+    told = capsys.readouterr().out
+    assert "25 frames of 40 vertices" in told and "gender 'female'" in told
+    found = read_body(tmp_path / "all.npz")
+    for frame in (0, 7):
+        wanted = plain(held["poses"][frame].reshape(24, 3), held["betas"]) + held["trans"][frame]
+        np.testing.assert_allclose(found.vertices[frame].numpy(), wanted, atol=1e-5)
+    for fps, chosen in [(30, [0, 4, 8, 12, 16, 20, 24]), (50, [0, 2, 5, 7, 10, 12, 14, 17, 19, 22, 24]), (120, None)]:
+        Smpl(path, file, tmp_path / "few.npz", fps=fps).main()
+        numbers = chosen or list(range(25))
+        assert read_frame_ids(tmp_path / "few.npz") == numbers
+        torch.testing.assert_close(read_body(tmp_path / "few.npz").vertices, found.vertices[numbers], atol=1e-5, rtol=0)
+    Smpl(path, file, tmp_path / "about.npz", convention="easymocap").main()
+    still = np.vstack([np.zeros(3), held["poses"][3].reshape(24, 3)[1:]])
+    wanted = Rotation.from_rotvec(held["poses"][3, :3]).apply(plain(still, held["betas"])) + held["trans"][3]
+    np.testing.assert_allclose(read_body(tmp_path / "about.npz").vertices[3].numpy(), wanted, atol=1e-5)
+
+
+def test_whole_motions_of_larger_bodies(larger, tmp_path):
+    """Whole poses of SMPL-H (156 numbers) and SMPL-X (165); a gender that is a Python object is not read."""
+    name, content, body = larger
+    joints = LARGER[name][0]
+    file, held = whole_motion(tmp_path, 3 * joints, frames=2, gender=np.array("male", dtype=object))
+    Smpl(body, file, tmp_path / "out.npz").main()
+    wanted = plain(held["poses"][1].reshape(joints, 3), np.resize(np.r_[held["betas"], np.zeros(500)],
+                   content["shapedirs"].shape[2]), c=content) + held["trans"][1]  # fmt: skip
+    np.testing.assert_allclose(read_body(tmp_path / "out.npz").vertices[1].numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes,fps,message",
+    [
+        (dict(trans=None), None, "it lacks trans"),
+        (dict(trans=np.zeros((3, 3))), None, r"poses \[25, 72\] and trans \[3, 3\]"),
+        (dict(poses=np.zeros((25, 156))), None, "156 numbers, but a body with 24 joints needs 72"),
+        (dict(betas=np.ones(16)), None, "shapes"),
+        (dict(betas=np.array("thin")), None, "must be numbers"),
+        (dict(betas=np.zeros((2, 2))), None, r"betas \[2, 2\] must be one shape"),
+        (dict(poses=np.full((25, 72), np.nan)), None, "not finite"),
+        (dict(mocap_framerate=None), 30, "has no mocap_framerate"),
+        ({}, 240, "--fps 240 .* its motion has 120"),
+        ({}, 0, "--fps 0 "),
+    ],
+)
+def test_whole_motions_that_cannot_be_are_refused(path, tmp_path, changes, fps, message):
+    file, _ = whole_motion(tmp_path, **changes)
+    with pytest.raises(InputError, match=message):
+        Smpl(path, file, tmp_path / "out.npz", fps=fps).main()
+    with pytest.raises(InputError, match=r"is for one \.npz"):
+        Smpl(path, tmp_path, tmp_path / "out.npz", fps=30).main()
+
+
 def test_published_files_are_read_without_running_them(path, tmp_path):
     """Sparse regressors and chumpy's objects, whose package no longer installs."""
     module = types.ModuleType("chumpy.ch")

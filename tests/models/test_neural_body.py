@@ -375,3 +375,22 @@ def test_in_the_frame_of_the_body_colours_do_not_depend_on_where_it_stands():
         torch.testing.assert_close(there["accumulation"], here["accumulation"], atol=1e-4, rtol=0)
         apart[frame] = float((there["rgb"] - here["rgb"]).abs().max())
     assert apart["body"] < 1e-4 and apart["world"] > 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        (dict(voxel_size=0.0), "voxel size of a body's grid is 0"),
+        (dict(voxel_size=-0.01), "voxel size of a body's grid is -0.01"),
+        (dict(voxel_size=float("nan")), "voxel size of a body's grid is nan"),
+        (dict(voxel_size=0.0003), "Voxels of 0.0003 m make a grid of .* take larger ones"),
+        (dict(box_padding=-0.05), "box padding about a body is -0.05"),
+        (dict(box_padding=(0.0, -0.1, 0.05)), r"box padding about a body is \(0.0, -0.1, 0.05\)"),
+        (dict(reach=-1), "reach of a body's codes is -1"),
+        (dict(cached_frames=0), "cached_frames. are 0"),
+        (dict(num_samples=0), "num_samples is 0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_at_construction(changes, message):
+    with pytest.raises(InputError, match=message):
+        build(**changes)

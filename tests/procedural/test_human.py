@@ -1,10 +1,12 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.human.skinning import rotation_matrix
+from nerfstudio_ext.procedural import human
 from nerfstudio_ext.procedural.human import HumanSceneOptions, gains, human_scene, paint
 from nerfstudio_ext.procedural.loose_clothes import SECTORS, skirt
 
@@ -55,6 +57,40 @@ def test_the_person_moves_and_turns_and_is_drawn_once(scene, monkeypatch):
     monkeypatch.setattr("nerfstudio_ext.procedural.human.anny_body", lambda phenotype: pytest.fail("drawn again"))
     again = human_scene(OPTIONS)
     assert torch.equal(again.rgb, scene.rgb) and torch.equal(again.motion.vertices, vertices)
+
+
+@pytest.mark.extra("anny")
+@pytest.mark.slow
+@pytest.mark.parametrize("spoilt", ["half a file", "another file", "a cache that cannot be written"])
+def test_a_spoilt_cache_is_no_reason_to_stop(spoilt, scene, monkeypatch, tmp_path):
+    """Drawn as before, and put right where that can be; other processes' unfinished files are left alone."""
+    monkeypatch.setenv("NERFSTUDIO_EXT_CACHE", str(tmp_path / "cache"))
+    drawn = []
+
+    def draw(motion, options):
+        drawn.append(options)
+        return replace(scene, motion=motion)
+
+    monkeypatch.setattr(human, "anny_body", lambda phenotype: None)
+    monkeypatch.setattr(human, "walk", lambda *rest: scene.motion)
+    monkeypatch.setattr(human, "draw_motion", draw)
+    if spoilt == "a cache that cannot be written":
+        (tmp_path / "cache").touch()
+    else:
+        human_scene(OPTIONS)
+        (file,) = (tmp_path / "cache" / "human").iterdir()
+        whole = file.read_bytes()
+        file.with_suffix(".partial.npz").touch()
+        if spoilt == "half a file":
+            file.write_bytes(whole[: len(whole) // 2])
+        else:
+            np.savez(file, vertices=np.zeros(3))
+    found = human_scene(OPTIONS)
+    assert torch.equal(found.rgb, scene.rgb) and torch.equal(found.depth, scene.depth)
+    assert torch.equal(found.motion.vertices, scene.motion.vertices)
+    if spoilt != "a cache that cannot be written":
+        assert len(drawn) == 2 and torch.equal(human_scene(OPTIONS).mask, scene.mask) and len(drawn) == 2
+        assert len(list(file.parent.iterdir())) == 2
 
 
 @pytest.mark.extra("anny")
