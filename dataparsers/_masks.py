@@ -1,15 +1,19 @@
 """Which mask belongs to which picture, and whether white is the object in it."""
 
 from pathlib import Path
-from typing import Dict, List, Optional, Set
+from typing import Dict, List, Optional, Set, Tuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from dataparsers._common import numbered, pictures_in, read_pixels
 from nerfstudio_ext.engine.errors import InputError
 
 MASKS_CHECKED = 8
 """Masks that are opened to tell white objects from black ones."""
+RIM, RIM_ABOVE_MIDDLE = 0.6, 0.2
+"""Where so much of the rim is white, and the middle by so much less, background is white. Objects that fill the picture
+are as white in the middle."""
 
 
 def foreground_masks(folder: Path, images: List[Path], layout: str) -> Optional[List[Path]]:
@@ -27,10 +31,12 @@ def foreground_masks(folder: Path, images: List[Path], layout: str) -> Optional[
     masks = _by_name(images, found)
     if masks is None:
         if len(found) != len(images):
-            raise InputError(f"{folder} holds {len(found)} masks for {len(images)} pictures: one each is needed.")
+            raise InputError(
+                f"{folder} holds {len(found)} masks for {len(images)} pictures: one each is needed, or no such folder."
+            )
         masks = _by_number(images, found)
-    shares = [float((read_pixels(path, "L") > 127).mean()) for path in looked_at(masks)]
-    require_upright(shares, f"The masks in {folder}", "remove the folder to train without")
+    seen = [read_pixels(path, "L") > 127 for path in looked_at(masks)]
+    require_upright(seen, f"The masks in {folder}", "remove the folder to train without")
     return masks
 
 
@@ -80,19 +86,31 @@ def looked_at(masks: List[Path]) -> List[Path]:
     return masks[:: -(-len(masks) // MASKS_CHECKED)]
 
 
-def require_upright(shares: List[float], what: str, otherwise: str) -> None:
+def require_upright(masks: List[Bool[np.ndarray, "height width"]], what: str, otherwise: str) -> None:
     """Refuse masks in which black is the object.
 
     Args:
-        shares: White part of some masks, 0 to 1.
+        masks: Some of the masks, true where they are white.
         what: The masks, for the message.
         otherwise: What else the user may do, for the message.
 
     Raises:
-        InputError: Hardly anything is white, or nearly everything.
+        InputError: Hardly anything is white, or nearly everything, or the rims of the pictures rather than the middle.
     """
-    share = float(np.mean(shares))
+    share = float(np.mean([mask.mean() for mask in masks]))
+    middle, rim = np.mean([_middle_and_rim(mask) for mask in masks], axis=0)
     if not 0.001 < share < 0.95:
-        raise InputError(
-            f"{what} call {share:.0%} of all pixels object: white must be the object; invert them, or {otherwise}."
-        )
+        found = f"call {share:.0%} of all pixels object"
+    elif rim > RIM and middle < rim - RIM_ABOVE_MIDDLE:
+        found = f"call {rim:.0%} of the pictures' rims object and {middle:.0%} of their middle"
+    else:
+        return
+    raise InputError(f"{what} {found}: white must be the object; invert them, or {otherwise}.")
+
+
+def _middle_and_rim(mask: Bool[np.ndarray, "height width"]) -> Tuple[float, float]:
+    """White part of the middle, half as high and as wide as the picture, and of its outermost sixteenth."""
+    (high, wide), (y, x) = mask.shape, (max(1, side // 16) for side in mask.shape)
+    middle = mask[high // 4 : high - high // 4, wide // 4 : wide - wide // 4]
+    inner = mask[y : high - y, x : wide - x]
+    return float(middle.mean()), float((mask.sum() - inner.sum()) / max(1, mask.size - inner.size))

@@ -42,6 +42,10 @@ class IdrDataParserConfig(ObjectDataParserConfig):
     _target: Type = field(default_factory=lambda: IdrDataParser)
     camera_file: str = "cameras.npz"
     """Name of the camera file."""
+    images: str = "image"
+    """Name of the folder of pictures."""
+    masks: str = "mask"
+    """Name of the folder of masks, white for the object; without such a folder training knows no masks."""
     official_views: Optional[int] = None
     """Train on the published list of this many views (3, 8 or 32) of the DTU, BlendedMVS or H3DS scan that the folder
     is named after."""
@@ -58,11 +62,11 @@ class IdrDataParser(DataParser):
         if config.data is None:
             raise InputError("idr-data reads a folder: give --data.")
         folder = Path(config.data).expanduser()
-        found = pictures_in(folder / "image", "IDR")
+        found = pictures_in(folder / config.images, "IDR")
         images, numbers, world, scale = self._matrices(folder / config.camera_file, found)
         if images != sorted(images):
             CONSOLE.print("Pictures go by the numbers in their names, as cameras do, and not by the alphabet.")
-        masks = foreground_masks(folder / "mask", images, "IDR")
+        masks = foreground_masks(folder / config.masks, images, "IDR")
         size = picture_size(images)
         intrinsics, poses = [], []
         for number, matrix in zip(numbers, world):
@@ -120,8 +124,9 @@ class IdrDataParser(DataParser):
             images = sorted(images, key=_natural)
         else:
             raise InputError(
-                f"{path} has {len(numbers)} cameras for {len(images)} pictures, and the pictures' names are not "
-                "camera numbers: bring one picture per camera, or name each after its camera."
+                f"{path} has {len(numbers)} cameras ({_ends([f'world_mat_{k}' for k in numbers])}) for {len(images)} "
+                f"pictures ({_ends([image.name for image in images])}): bring one picture per camera, or name each "
+                "after its camera's number."
             )
         scales = []
         for number in numbers:
@@ -138,6 +143,11 @@ class IdrDataParser(DataParser):
         if scale[0, 0] <= 0 or not uniform:
             raise InputError(f"scale_mat_0 of {path} is not a positive scale and a shift.")
         return images, numbers, [arrays[f"world_mat_{number}"] for number in numbers], scale
+
+
+def _ends(names: List[str]) -> str:
+    """The first and the last of them."""
+    return f"{names[0]} to {names[-1]}" if names else "none"
 
 
 def _natural(path: Path) -> List[Union[str, int]]:

@@ -42,8 +42,8 @@ class Learn:
         import numpy as np
         import torch
         from nerfstudio.utils.rich_utils import CONSOLE
-        from PIL import Image
 
+        from dataparsers._common import read_pixels
         from nerfstudio_ext.codebook.autoencoder import AutoencoderOptions, learn_by_autoencoder
         from nerfstudio_ext.codebook.learn import LearnOptions, below_gate, learn_codebook
         from nerfstudio_ext.codebook.table import write_codebook
@@ -63,7 +63,7 @@ class Learn:
                 raise InputError(
                     f"{self.images} holds no pictures ({', '.join(endings)}): name the folder they are in."
                 )
-            pictures = [torch.from_numpy(np.array(Image.open(p).convert("RGB"), np.float32) / 255) for p in paths]
+            pictures = [torch.from_numpy(read_pixels(path, "RGB").astype(np.float32) / 255) for path in paths]
             source = f"{len(paths)} pictures"
         settings = dataclasses.asdict(self.options)
         if self.route == "patches":

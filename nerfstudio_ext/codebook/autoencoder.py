@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from nerfstudio_ext.codebook.learn import LearnedCodebook, nearest_codes, usage_report
+from nerfstudio_ext.codebook.learn import LearnedCodebook, nearest_codes, require_table, usage_report
 from nerfstudio_ext.engine.errors import InputError
 
 STRIDE = 8
@@ -147,8 +147,10 @@ def learn_by_autoencoder(
         The table, and the report of `learn_codebook`, in which flat means the mean colour of each crop.
 
     Raises:
-        InputError: Fewer than two pictures are as large as a crop, or the crop is no multiple of 8.
+        InputError: The size is that of no table, fewer than two pictures are as large as a crop, or the crop is no
+            multiple of 8.
     """
+    require_table(options.codes, options.width)
     large = [picture for picture in pictures if min(picture.shape[:2]) >= options.crop]
     if len(large) < 2 or options.crop % STRIDE:
         raise InputError(

@@ -16,8 +16,18 @@ from nerfstudio_ext.engine.errors import InputError
 FLAT = 0.01
 """Patches whose standard deviation is below this show nothing."""
 HELD_OUT = 0.1
-GATE = {"usage": 0.8, "perplexity_share": 0.4, "effective_rank_share": 0.5, "gain_over_flat_db": 1.0}
-"""Least figures of a table that is worth using (method card section 5.3)."""
+GATE = {
+    "usage": 0.8,
+    "held_out_usage": 0.6,
+    "perplexity_share": 0.4,
+    "effective_rank_share": 0.5,
+    "gain_over_flat_db": 1.0,
+}
+"""Least figures of a table that is worth using (method card section 5.3).
+
+Usage and rank say little of the patches' route, which whitens them and gives every code rows of its own; there, codes
+that other pictures use and the gain are what tell pictures from noise.
+"""
 
 
 @dataclass
@@ -58,6 +68,9 @@ def learn_codebook(pictures: Sequence[Float[Tensor, "height width 3"]], options:
         InputError: The pictures show too little, or the options fit no table.
     """
     generator = torch.Generator().manual_seed(options.seed)
+    require_table(options.codes, options.width)
+    if options.patch < 2:
+        raise InputError(f"Patches of side {options.patch} show nothing: 2 pixels are the least.")
     # In double precision: a sum in another order must not move a patch to another code on another machine.
     patches = _draw_patches(pictures, options, generator).double()
     if len(patches) < 4 * options.codes or options.width > patches.shape[1]:
@@ -84,6 +97,16 @@ def learn_codebook(pictures: Sequence[Float[Tensor, "height width 3"]], options:
     gain = float(-10 * torch.log10((test - shown).square().mean() / test.square().mean()))
     used = nearest_codes((train - mean) @ whiten, table)
     return LearnedCodebook(table.float(), usage_report(table, used, codes, gain))
+
+
+def require_table(codes: int, width: int) -> None:
+    """Refuse sizes that are no table.
+
+    Raises:
+        InputError: Fewer than two codes, or no column.
+    """
+    if codes < 2 or width < 1:
+        raise InputError(f"{codes} codes of width {width} are no table: 2 codes of width 1 are the least.")
 
 
 def usage_report(

@@ -23,6 +23,8 @@ from nerfstudio_ext.engine.errors import InputError
 
 SEED = 0
 """Of the random and the shuffled table, which must be the same when a run is opened again."""
+NULLS = {"random": randomised, "shuffle": shuffled}
+"""Tables of the same statistics, without codes."""
 
 
 class Pictures(Protocol):
@@ -37,7 +39,8 @@ def codebook_for(
     """Table of a mode (none: the prototypes are parameters), and whether points read prototypes at all.
 
     Args:
-        mode: default, a file, scene, random, shuffle, free or none.
+        mode: default, a file, scene, random, shuffle, free or none; random:FILE and shuffle:FILE take another table
+            than the default.
         prune: Drop dead codes.
         allow_pickle: As `load_codebook`.
         pictures: The training views, for the mode scene.
@@ -58,15 +61,17 @@ def codebook_for(
             CONSOLE.print(f"The codebook of this scene is a poor one: {fault}.", style="yellow")
         table = learned.table
     else:
-        path = DEFAULT_CODEBOOK if mode in ("default", "random", "shuffle") else Path(mode)
-        table = load_codebook(path, allow_pickle)
-    if mode == "random":
-        table = randomised(table, SEED)
-    elif mode == "shuffle":
-        table = shuffled(table, SEED)
+        word, _, file = mode.partition(":")
+        if word not in NULLS:
+            word, file = "", mode
+        table = load_codebook(DEFAULT_CODEBOOK if file in ("", "default") else Path(file), allow_pickle)
+        table = NULLS[word](table, SEED) if word else table
     dead = int(dead_codes(table).sum())
     if prune and dead:
         table = prune_dead(table)
+    if len(table) < table.shape[1]:
+        size = f"{len(table)}x{table.shape[1]}"
+        CONSOLE.print(f"The codebook has fewer rows than columns ({size}): it may be transposed.", style="yellow")
     if table.shape[1] < NARROW:
         CONSOLE.print(f"The codebook's vectors have only {table.shape[1]} numbers: hardly a prior.", style="yellow")
     norms = table.norm(dim=1).quantile(table.new_tensor([0.0, 0.5, 1.0])).tolist()

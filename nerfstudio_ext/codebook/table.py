@@ -60,8 +60,13 @@ def load_codebook(path: Path, allow_pickle: bool = False) -> Float[Tensor, "code
             f"{path} cannot be read as a codebook ({type(error).__name__}): it may be damaged or only half downloaded."
         ) from error
     table = _choose(tensors, path).float().contiguous()
-    if len(table) < 2 or not torch.isfinite(table).all():
-        raise InputError(f"The codebook {path} has {len(table)} rows or numbers that are not finite: it is no table.")
+    if min(table.shape) < 1 or len(table) < 2 or not torch.isfinite(table).all():
+        size = "x".join(map(str, table.shape))
+        raise InputError(
+            f"The codebook {path} ({size}) has too few rows, or numbers that are not finite: it is no table."
+        )
+    if bool((table == table[0]).all()):
+        raise InputError(f"All rows of the codebook {path} are the same: it may not have been written to its end.")
     return table
 
 

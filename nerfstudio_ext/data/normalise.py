@@ -12,8 +12,8 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from torch import Tensor
 
-from dataparsers._common import meeting_point
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.meeting_point import meeting_point
 
 NormaliseMode = Literal["auto", "file", "cameras"]
 RADIUS = 3.0
@@ -42,16 +42,31 @@ class Normalisation:
         outputs.dataparser_scale = float(outputs.dataparser_scale * self.scale)
 
 
+def require_finite(outputs: DataparserOutputs, kind: str) -> None:
+    """Refuse poses that are no numbers.
+
+    Args:
+        outputs: The views.
+        kind: What they are for, for the message.
+
+    Raises:
+        InputError: A pose is not finite.
+    """
+    poses = outputs.cameras.camera_to_worlds
+    bad = torch.nonzero(~torch.isfinite(poses).flatten(1).all(1)).flatten()
+    if len(bad):
+        index = int(bad[0])
+        name = outputs.image_filenames[index].name
+        raise InputError(f"The pose of {kind} camera {index} ({name}) is not a finite number: mend or drop that view.")
+
+
 def find_normalisation(cameras: Cameras, mode: NormaliseMode) -> Normalisation:
     """How to move these cameras.
 
     Raises:
-        InputError: A pose is not finite, or the cameras stand in one place.
+        InputError: The cameras stand in one place.
     """
     poses = cameras.camera_to_worlds.cpu()
-    bad = torch.nonzero(~torch.isfinite(poses).all(-1).all(-1)).flatten()
-    if len(bad):
-        raise InputError(f"The pose of training camera {int(bad[0])} is not a finite number: mend or drop that view.")
     radii = poses[:, :, 3].norm(dim=-1)
     span = _span(radii)
     centre, determined = meeting_point(poses[:, :, 3], -poses[:, :, 2])

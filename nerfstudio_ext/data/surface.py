@@ -25,6 +25,7 @@ from nerfstudio_ext.data.normalise import (
     frame_of,
     is_frame,
     report_kept,
+    require_finite,
 )
 from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
@@ -121,6 +122,7 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
             views = split_views(positions, config.train_views, config.num_views, config.pick, None, source)
             self.train_dataparser_outputs = select_views(outputs, views.train)
         outputs, kept = self.train_dataparser_outputs, self.frame is not None
+        require_finite(outputs, "training")
         if self.frame is None:
             normalisation = find_normalisation(outputs.cameras, config.normalise)
             normalisation.apply(outputs)
@@ -158,6 +160,7 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
             raise InputError(f"--pipeline.datamanager.max-test-views {most} leaves no view to test: 1 at least.")
         if most is not None and most < count:
             outputs = select_views(outputs, [k * count // most for k in range(most)])
+        require_finite(outputs, "held-out")
         bring_into(outputs, self.frame.cpu())
         return SurfaceDataset(outputs, self.config.camera_res_scale_factor)
 

@@ -82,11 +82,11 @@ class SurfaceDataset(InputDataset):
             InputError: They look inverted.
         """
         if self._stock_masks is not None:
-            shares = [float((read_pixels(path, "L") > 127).mean()) for path in looked_at(self._stock_masks)]
-            require_upright(shares, f"The masks beside {self._stock_masks[0]}", "leave them out of the data")
+            seen = [read_pixels(path, "L") > 127 for path in looked_at(self._stock_masks)]
+            require_upright(seen, f"The masks beside {self._stock_masks[0]}", "leave them out of the data")
         elif self._alpha_masks:
-            shares = [float((read_pixels(path)[..., 3] > 127).mean()) for path in looked_at(self.image_filenames)]
-            require_upright(shares, f"The alpha channels beside {self.image_filenames[0]}", "save pictures without")
+            seen = [read_pixels(path)[..., 3] > 127 for path in looked_at(self.image_filenames)]
+            require_upright(seen, f"The alpha channels beside {self.image_filenames[0]}", "save pictures without")
 
     def get_numpy_image(self, image_idx: int) -> np.ndarray:
         """One picture, uint8 [H, W, 3 or 4]."""

@@ -47,8 +47,8 @@ class CoCoINRModelConfig(ExtModelConfig):
     """Architecture."""
     codebook: str = "default"
     """default (learned by the suite), a file, scene (learned from the training views), random (Gaussian with the
-    default's mean and covariance), shuffle (the default with permuted columns), free (the prototypes are parameters)
-    or none (no attention: VolSDF)."""
+    default's mean and covariance), shuffle (the default with permuted columns), random:FILE or shuffle:FILE (of a
+    file's), free (the prototypes are parameters) or none (no attention: VolSDF)."""
     codebook_prune: bool = False
     """Drop code vectors that the codebook's own training never used."""
     allow_pickle: bool = False
@@ -127,9 +127,8 @@ class CoCoINRModel(RayModel):
 
         foreground = (weights[..., None] * colours).sum(1)
         accumulation = weights.sum(-1, keepdim=True)
-        normals = F.normalize(
-            (weights[..., None] * F.normalize(gradient, dim=-1).view(*starts.shape, 3)).sum(1), dim=-1
-        )
+        # Not of length one: beside the object they fade to grey, as accumulation does.
+        normals = (weights[..., None] * F.normalize(gradient, dim=-1).view(*starts.shape, 3)).sum(1)
         outputs = {
             "rgb": foreground + behind[:, None] * background,
             "accumulation": accumulation,
@@ -223,7 +222,8 @@ class CoCoINRModel(RayModel):
         if "fg_mask" in batch and "gt_normals" in batch:
             _, both = self.object_pixels(outputs, batch)
             wanted = batch["gt_normals"].to(self.device)[both]
-            cosine = ((outputs["normals"][both] * 2 - 1) * wanted).sum(-1).clamp(-1, 1)
+            found = F.normalize(outputs["normals"][both] * 2 - 1, dim=-1)
+            cosine = (found * wanted).sum(-1).clamp(-1, 1)
             angles = torch.rad2deg(torch.acos(cosine))
             metrics["normal_error"] = float(angles.mean()) if bool(both.any()) else 90.0
         return metrics, images
@@ -237,13 +237,46 @@ class CoCoINRModel(RayModel):
         return {"num_parameters": float(count), "beta": float(self.density.beta)}
 
 
+def _require_at_least(least: int, prefix: str, settings: Any, *names: str) -> None:
+    """Refuse counts that are too small.
+
+    Args:
+        least: The smallest that works.
+        prefix: What stands before their names after --pipeline.model.
+        settings: What holds them.
+        names: Which of its fields.
+
+    Raises:
+        InputError: One is smaller.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value < least:
+            raise InputError(f"--pipeline.model.{prefix}{name.replace('_', '-')} {value} must be {least} at least.")
+
+
 def _require_fitting(config: CoCoINRModelConfig, metadata: Dict[str, Any]) -> None:
     """Refuse settings that the data cannot serve, as far as it tells.
 
     Raises:
-        InputError: A mask loss without masks, a background that begins nowhere or beyond the sphere, or cameras
-            outside of that.
+        InputError: Numbers with which nothing can be drawn, a mask loss without masks, a background that begins nowhere
+            or beyond the sphere, or cameras outside of that.
     """
+    sampling, field = config.sampling, config.field
+    _require_at_least(0, "field.", field, "depth", "colour_layers", "position_octaves", "colour_octaves",
+                     "direction_octaves", "background_octaves", "colour_attentions")  # fmt: skip
+    _require_at_least(1, "field.", field, "num_prototypes", "prototype_width", "heads", "head_width", "layers", "width")
+    _require_at_least(1, "sampling.", sampling, "final_samples", "max_rounds")
+    _require_at_least(0, "sampling.", sampling, "extra_samples", "bisections")
+    _require_at_least(2, "sampling.", sampling, "samples_per_round")
+    _require_at_least(2, "", config, "background_samples")
+    if sampling.extra_samples > sampling.samples_per_round:
+        raise InputError(
+            f"--pipeline.model.sampling.extra-samples {sampling.extra_samples} are drawn from the first round's "
+            f"positions, of which there are {sampling.samples_per_round} (--pipeline.model.sampling.samples-per-round)."
+        )
+    if not sampling.epsilon > 0:
+        raise InputError(f"--pipeline.model.sampling.epsilon {sampling.epsilon:g} must be above 0: no error is none.")
     if config.mask_loss_mult > 0 and not metadata.get("has_masks", True):
         raise InputError(
             f"--pipeline.model.mask-loss-mult {config.mask_loss_mult:g} needs masks, and this data has none: bring "

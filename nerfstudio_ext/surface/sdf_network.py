@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from nerfstudio_ext.engine.errors import InputError
+
 
 def encode_frequencies(v: Float[Tensor, "*batch dims"], num_frequencies: int) -> Float[Tensor, "*batch encoded"]:
     """[v, sin v, cos v, sin 2v, cos 2v, ..., cos 2^(L-1) v]: the raw input first, no factor pi.
@@ -64,7 +66,10 @@ class SdfNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if skip is not None and not (0 < skip < layers and in_dim < width):
-            raise ValueError(f"skip {skip} wants 0 < skip < layers {layers} and input {in_dim} < width {width}")
+            raise InputError(
+                f"--pipeline.model.field.skip {skip} must be one of the hidden layers 1 to {layers - 1}, and what it "
+                f"sees again ({in_dim} numbers) narrower than the layers ({width})."
+            )
         self.skip = skip
         self.activation = SharpSoftplus()
         linears = []

@@ -75,3 +75,6 @@ def test_mistakes(tmp_path):
         Learn(tmp_path / "table.npy").main()
     with pytest.raises(InputError, match="holds no pictures"):
         Learn(tmp_path / "t.safetensors", images=tmp_path).main()
+    (tmp_path / "half.png").write_bytes(b"\x89PNG")
+    with pytest.raises(InputError, match=r"half\.png"):
+        Learn(tmp_path / "t.safetensors", images=tmp_path).main()

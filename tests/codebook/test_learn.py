@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from nerfstudio_ext.codebook.learn import LearnOptions, below_gate, learn_codebook, nearest_codes
+from nerfstudio_ext.codebook.autoencoder import AutoencoderOptions, learn_by_autoencoder
+from nerfstudio_ext.codebook.learn import GATE, LearnOptions, below_gate, learn_codebook, nearest_codes
 from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, effective_rank, load_codebook, read_safetensors
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.pictures import procedural_pictures
@@ -36,14 +37,20 @@ def test_shipped_codebook_passes_its_gate():
     assert table.shape == (1024, 64)
     assert effective_rank(table) >= 0.5 * 64
     metadata = read_safetensors(DEFAULT_CODEBOOK)[1]
-    assert float(metadata["usage"]) >= 0.8 and float(metadata["perplexity_share"]) >= 0.4
+    assert below_gate({key: float(metadata[key]) for key in GATE}) == []
     assert float(metadata["gain_over_flat_db"]) > 2
     assert metadata["command"].startswith("ns-ext codebook learn") and "none is a test object" in metadata["pictures"]
     assert DEFAULT_CODEBOOK.stat().st_size < 200_000
 
 
 def test_gate_names_what_is_wrong():
-    good = {"usage": 0.9, "perplexity_share": 0.5, "effective_rank_share": 0.8, "gain_over_flat_db": 2.0}
+    good = {
+        "usage": 0.9,
+        "held_out_usage": 0.7,
+        "perplexity_share": 0.5,
+        "effective_rank_share": 0.8,
+        "gain_over_flat_db": 2.0,
+    }
     assert below_gate(good) == []
     assert below_gate({**good, "usage": 0.25}) == ["usage is 0.25, and 0.8 at least is wanted"]
 
@@ -53,3 +60,17 @@ def test_too_few_pictures_are_refused():
         learn_codebook([torch.rand(20, 20, 3)], LearnOptions(patches=100))
     with pytest.raises(InputError, match="0 patches"):
         learn_codebook([torch.full((30, 30, 3), 0.5)], SMALL)
+
+
+def test_noise_is_no_prior():
+    noise = [torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(k)) for k in range(8)]
+    faults = below_gate(learn_codebook(noise, LearnOptions(codes=64, width=32, patches=4000, iterations=5)).report)
+    assert len(faults) == 1 and "gain_over_flat_db" in faults[0], "nothing but the gain tells"
+
+
+@pytest.mark.parametrize("learn", [learn_codebook, learn_by_autoencoder])
+@pytest.mark.parametrize("size", [dict(codes=0), dict(codes=1), dict(width=0)])
+def test_sizes_that_are_no_table_are_refused(learn, size):
+    options = LearnOptions if learn is learn_codebook else AutoencoderOptions
+    with pytest.raises(InputError, match="are no table"):
+        learn([torch.rand(80, 80, 3)] * 3, options(**size))

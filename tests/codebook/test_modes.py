@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from nerfstudio_ext.codebook.modes import codebook_for
-from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, load_codebook, write_codebook
+from nerfstudio_ext.codebook.modes import SEED, codebook_for
+from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, load_codebook, randomised, shuffled, write_codebook
 from nerfstudio_ext.engine.errors import InputError
 
 
@@ -27,6 +27,19 @@ def test_null_tables_are_the_same_when_opened_again(mode):
     table = codebook_for(mode, False, False, None)[0]
     assert table.shape == (1024, 64) and not torch.equal(table, load_codebook(DEFAULT_CODEBOOK))
     assert torch.equal(table, codebook_for(mode, False, False, None)[0])
+
+
+@pytest.mark.parametrize(("word", "null"), [("random", randomised), ("shuffle", shuffled)])
+def test_null_tables_of_a_file(word, null, tmp_path, capsys):
+    write_codebook(torch.randn(20, 30, generator=torch.Generator().manual_seed(0)), tmp_path / "t.safetensors")
+    table = codebook_for(f"{word}:{tmp_path / 't.safetensors'}", False, False, None)[0]
+    assert torch.equal(table, null(load_codebook(tmp_path / "t.safetensors"), SEED))
+    assert "fewer rows than columns (20x30)" in capsys.readouterr().out
+    assert torch.equal(
+        codebook_for(f"{word}:default", False, False, None)[0], codebook_for(word, False, False, None)[0]
+    )
+    with pytest.raises(InputError, match=r"no codebook gone\.pt"):
+        codebook_for(f"{word}:gone.pt", False, False, None)
 
 
 def test_scene_learns_from_the_training_views():

@@ -107,6 +107,8 @@ def page(path):
         ("t.xyz", lambda path: path.write_text("x"), "no known kind"),
         ("two.npz", lambda p: np.savez(p, a=np.zeros((3, 3)), b=np.zeros((4, 4))), r"only a \(3, 3\), b \(4, 4\)"),
         ("none.npz", lambda path: np.savez(path, a=np.zeros(3)), "no table at all"),
+        ("thin.npy", lambda path: np.save(path, np.zeros((30, 0), np.float32)), r"\(30x0\) has too few rows"),
+        ("zeros.npy", lambda path: np.save(path, np.zeros((30, 8), np.float32)), "All rows .* are the same"),
         ("nan.npy", lambda path: np.save(path, np.full((4, 20), np.nan)), "not finite"),
     ],
 )

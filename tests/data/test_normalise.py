@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 
-from nerfstudio_ext.data.normalise import bring_into, find_normalisation, frame_of, is_frame
+from nerfstudio_ext.data.normalise import bring_into, find_normalisation, frame_of, is_frame, require_finite
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.rigs import rig_poses
 
@@ -57,10 +59,11 @@ def test_the_file_may_be_kept_with_a_word():
 
 
 def test_broken_poses_are_named():
-    broken = cameras(2.5)
-    broken.camera_to_worlds[3, 0, 3] = float("nan")
-    with pytest.raises(InputError, match="camera 3"):
-        find_normalisation(broken, "auto")
+    broken = DataparserOutputs([Path(f"{k}.png") for k in range(8)], cameras(2.5))
+    require_finite(broken, "held-out")
+    broken.cameras.camera_to_worlds[3, 0, 3] = float("nan")
+    with pytest.raises(InputError, match=r"held-out camera 3 \(3\.png\)"):
+        require_finite(broken, "held-out")
 
 
 def test_cameras_are_brought_into_another_frame():

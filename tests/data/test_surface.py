@@ -61,6 +61,24 @@ def test_inverted_masks_of_a_stock_parser_are_refused(tmp_path):
         SurfaceDataset(outputs).require_upright_masks()
 
 
+@pytest.mark.parametrize("side", [2, 3])
+def test_masks_that_are_white_around_the_object_are_refused(tmp_path, side):
+    """Objects of a quarter and of half of the picture; upright they pass, and so do those that fill it."""
+    outputs = outputs_of(tmp_path)
+    mask = np.zeros((8, 12), bool)
+    mask[4 - side : 4 + side, 6 - 2 * side // 2 - 1 : 6 + 2 * side // 2 + 1] = True
+    large = np.ones((8, 12), bool)
+    large[:2, :4] = False
+    for shown, wanted in ((mask, True), (large, True), (~mask, False)):
+        for k in range(4):
+            Image.fromarray((255 * shown).astype(np.uint8)).save(tmp_path / f"mask_{k}.png")
+        if wanted:
+            SurfaceDataset(outputs).require_upright_masks()
+        else:
+            with pytest.raises(InputError, match=r"call 100% of the pictures' rims object .*invert them"):
+                SurfaceDataset(outputs).require_upright_masks()
+
+
 def with_alpha(folder, hidden, views=4):
     """Pictures as a parser without masks gives them: red squares, their surroundings hidden by an alpha channel."""
     outputs = outputs_of(folder, views)

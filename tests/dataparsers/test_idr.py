@@ -180,7 +180,10 @@ def test_published_views_go_by_the_folders_name(tmp_path):
         (lambda a: a.pop("scale_mat_3"), "scale_mat_3.*missing"),
         (lambda a: a.update(scale_mat_3=np.eye(4)), "differ from view to view"),
         (lambda a: a.update({f"scale_mat_{k}": np.eye(4)[:3] for k in range(6)}), "scale_mat_0.*of a wrong shape"),
-        (lambda a: [a.pop(f"world_mat_{k}") for k in (4, 5)], "4 cameras for 6 pictures"),
+        (
+            lambda a: [a.pop(f"world_mat_{k}") for k in (4, 5)],
+            r"4 cameras \(world_mat_0 to world_mat_3\) for 6 pictures \(000\.png to 005\.png\)",
+        ),
         (lambda a: a.update({f"scale_mat_{k}": -np.eye(4) for k in range(6)}), "not a positive scale"),
     ],
 )
@@ -188,6 +191,19 @@ def test_bad_cameras_are_named(change, sentence, tmp_path):
     write(tmp_path, change=change)
     with pytest.raises(InputError, match=sentence):
         parse(tmp_path)
+
+
+def test_pictures_and_masks_may_lie_in_other_folders(tmp_path):
+    write(tmp_path)
+    (tmp_path / "image").rename(tmp_path / "grey")
+    for path in (tmp_path / "grey").glob("*"):
+        Image.open(path).convert("L").save(path)
+    (tmp_path / "mask" / "000.png").unlink()
+    outputs = parse(tmp_path, images="grey", masks="none", num_views=4)
+    assert [path.parent.name for path in outputs.image_filenames] == ["grey"] * 4
+    assert "fg_mask_filenames" not in outputs.metadata
+    with pytest.raises(InputError, match=r"5 masks for 6 pictures.*or no such folder"):
+        parse(tmp_path, images="grey")
 
 
 def test_bad_folders_are_named(tmp_path):

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from dataparsers._common import meeting_point, split_views
+from dataparsers._common import split_views
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.meeting_point import meeting_point
 
 
 def parse(split="train", **options):

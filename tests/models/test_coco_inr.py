@@ -22,7 +22,8 @@ def build(seed=0, metadata=None, **changes):
     config.sampling.samples_per_round, config.sampling.final_samples, config.sampling.extra_samples = 12, 10, 4
     config.background_samples = 4
     for key, value in changes.items():
-        setattr(config, key, value)
+        part, _, name = key.rpartition(".")
+        setattr(getattr(config, part) if part else config, name, value)
     return config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata=metadata or {}, device="cpu")
 
 
@@ -81,6 +82,8 @@ def test_outputs_in_training_and_evaluation(codebook, views):
         assert shown["prototypes"].shape == (40, 3) and 0 <= shown["prototypes"].min() <= shown["prototypes"].max() <= 1
     assert all(len(value) == 40 for value in shown.values()), "one row per ray"
     assert shown["accumulation"].max() <= 1 + 1e-5
+    lengths = (2 * shown["normals"] - 1).norm(dim=-1, keepdim=True)
+    assert (lengths <= shown["accumulation"] + 1e-5).all(), "they fade where there is nothing"
     whole = shown["foreground"] + (1 - shown["accumulation"]) * shown["background"]
     assert torch.allclose(shown["rgb"], whole, atol=1e-5)
 
@@ -131,6 +134,24 @@ def test_settings_that_the_data_cannot_serve_are_refused(metadata, changes, sent
     with pytest.raises(InputError, match=sentence):
         build(metadata=metadata, **changes)
     build(metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "sentence"),
+    [
+        ("", "background_samples", 1, "background-samples 1 must be 2 at least"),
+        ("sampling", "samples_per_round", 1, r"sampling\.samples-per-round 1 must be 2 at least"),
+        ("sampling", "extra_samples", 400, "extra-samples 400 are drawn from .* of which there are 12"),
+        ("sampling", "max_rounds", 0, r"sampling\.max-rounds 0 must be 1 at least"),
+        ("sampling", "epsilon", -1.0, r"sampling\.epsilon -1 must be above 0"),
+        ("field", "skip", 2, r"field\.skip 2 must be one of the hidden layers 1 to 1"),
+        ("field", "heads", 0, r"field\.heads 0 must be 1 at least"),
+        ("field", "depth", -1, r"field\.depth -1 must be 0 at least"),
+    ],
+)
+def test_numbers_with_which_nothing_can_be_drawn_are_refused(part, name, value, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build(**{f"{part}.{name}" if part else name: value})
 
 
 def test_opened_model_needs_no_codebook_file(tmp_path, views):
