@@ -27,14 +27,19 @@ from benchmarks._harness import ROOT, cached, kept, usable
 from dataparsers._common import pictures_in
 from dataparsers.idr import IdrDataParserConfig
 from method_configs import coco_inr as presets
+from nerfstudio_ext.codebook.autoencoder import AutoencoderOptions, learn_by_autoencoder
 from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, load_codebook, write_codebook
 from nerfstudio_ext.models.coco_inr import CoCoINRModel
+from nerfstudio_ext.procedural.pictures import procedural_pictures
 
 STORE = ROOT / "benchmarks" / "runs" / "coco_inr_fits.json"
 HEAD_MASK_LOSS = 0.1
 """Weight of the mask loss on photos, whose background is not learned from so few."""
 DEAD, DEAD_SHARE, DEAD_SIZE = "nine tenths dead", 0.9, 1e-5
 """Name of a table of which training never used this share of the codes, which are this large."""
+TOKENIZER, TOKENIZER_FILE = "the tokenizer's", STORE.with_name("coco_inr_tokenizer.safetensors")
+"""Name of the table that an autoencoder learns from the pictures that the default one is learned from, and where it is
+kept: another machine's sums would give another table."""
 MATCHED_WIDTH = 316
 """Width at which volsdf-tiny has as many trained numbers as coco-inr-tiny."""
 
@@ -56,15 +61,19 @@ class Variant:
     """Values by dotted field of the model's config."""
     model: Optional[Type[CoCoINRModel]] = None
     """In the place of the preset's."""
+    rate: Optional[float] = None
+    """Learning rate in the place of the preset's; it falls to a tenth, as there."""
 
 
 VARIANTS: Dict[str, Variant] = {
     "default": Variant(),
     "none": Variant("volsdf_tiny"),
+    "none-same-rate": Variant("volsdf_tiny", rate=1e-3),
     "none-matched": Variant("volsdf_tiny", {"field.width": MATCHED_WIDTH}),
     "random": Variant(changes={"codebook": "random"}),
     "shuffle": Variant(changes={"codebook": "shuffle"}),
     "free": Variant(changes={"codebook": "free"}),
+    "tokenizer": Variant(changes={"codebook": TOKENIZER}),
     "prototypes-8": Variant(changes={"field.num_prototypes": 8}),
     "depth-0": Variant(changes={"field.depth": 0}),
     "no-eikonal": Variant(changes={"eikonal_loss_mult": 0.0}),
@@ -110,6 +119,8 @@ def config_of(fit: Fit) -> Any:
         setattr(owner, last, value)
     if variant.model is not None:
         model._target = variant.model
+    if variant.rate is not None:
+        config.optimizers["field"]["optimizer"].lr = variant.rate
     manager.train_num_rays_per_batch = manager.eval_num_rays_per_batch = fit.rays
     if fit.data is None:
         # Drawn cameras stand as they should, and scores against the drawn surface need them to stay.
@@ -174,6 +185,11 @@ def run(fit: Fit) -> Dict[str, Any]:
         if config.pipeline.model.codebook == DEAD:
             config.pipeline.model.codebook = str(Path(folder) / "codebook.safetensors")
             write_codebook(table_with_dead_codes(), Path(config.pipeline.model.codebook))
+        if config.pipeline.model.codebook == TOKENIZER:
+            if not TOKENIZER_FILE.is_file():
+                learned = learn_by_autoencoder(procedural_pictures(), AutoencoderOptions())
+                write_codebook(learned.table, TOKENIZER_FILE, {key: f"{x:.4f}" for key, x in learned.report.items()})
+            config.pipeline.model.codebook = str(TOKENIZER_FILE)
         if fit.data is not None:
             width = Image.open(pictures_in(fit.data / "image", "IDR")[0]).width
             config.pipeline.datamanager.camera_res_scale_factor = (fit.size + 0.01) / width

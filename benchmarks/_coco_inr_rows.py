@@ -1,6 +1,6 @@
 """From the trainings of `_coco_inr_fits` to rows: paired by object and seed, with gates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -73,7 +73,8 @@ def compare(
     gates: Mapping[str, Gate],
     measures: Sequence[str] = SCORES,
 ) -> List[Row]:
-    """One row for each score that runs of both sides have; it names their objects."""
+    """One row for each score that runs of both sides have, which names their objects; where it is judged, its interval
+    follows."""
     rows = []
     for measure in measures:
         keys, one, other = paired(ours, base, measure)
@@ -86,6 +87,10 @@ def compare(
         passed = None if gate is None else bool(gate.holds(one, other))
         unit = MEASURES[measure][0]
         rows.append(Row(claim, text, *means, unit, swing, len(keys), gate.text if gate else None, passed))
+        ends = interval(keys, one - other) if gate else None
+        if ends is not None:
+            text = f"{INTERVAL} of the mean difference, from and to: {text}"
+            rows.append(Row(claim, text, round(ends[0], 4), round(ends[1], 4), unit, None, len(keys), None, None))
     return rows
 
 
@@ -98,21 +103,35 @@ def gain_rows(claim: str, what: str, ours: Runs, base: Runs, setting: str) -> Li
     """Claim 1's gates: the mean gain on the object, and the lower end of its bootstrap interval of 95 %."""
     gates = {"psnr_masked": Gate("gain > 0 dB", lambda one, other: one.mean() > other.mean())}
     rows = compare(claim, what, ours, base, setting, gates)
-    keys, one, other = paired(ours, base, "psnr_masked")
-    low = lower_end(one - other)
-    if low is not None:
-        text = f"lower end of the 95 % interval of the gain in psnr_masked: {what}, {objects_of(keys)}, {setting}"
-        rows.append(Row(claim, text, round(low, 4), None, "dB", None, len(keys), "> -0.2 dB", low > -0.2))
+    for k, row in enumerate(rows):
+        if row.what.startswith(INTERVAL) and row.value is not None:
+            rows[k] = replace(row, gate="lower end > -0.2 dB", passed=row.value > -0.2)
     return rows
 
 
+INTERVAL = "95 % interval"
+"""How the text of an interval's row begins; its two figures are the interval's ends."""
 FEWEST = 6
-"""Gains from which on their bootstrap interval is worth a row."""
+"""Differences from which on their bootstrap interval is worth a row."""
 
 
-def lower_end(gains: Values) -> Optional[float]:
-    """Lower end of the bootstrap interval of 95 % of the mean; None for fewer gains than tell more than their least."""
-    if len(gains) < FEWEST:
+def interval(keys: Sequence[str], differences: Values) -> Optional[Tuple[float, float]]:
+    """Bootstrap interval of 95 % of the mean difference; None for fewer differences than tell more than their extremes.
+
+    Objects are drawn first and seeds of each of them then: seeds of one object are no independent witnesses.
+
+    Args:
+        keys: Object and seed of each difference.
+        differences: Of paired runs.
+    """
+    if len(differences) < FEWEST:
         return None
-    draws = np.random.default_rng(0).choice(gains, (DRAWS, len(gains)))
-    return float(np.percentile(draws.mean(axis=1), 2.5))
+    names = [key.rpartition("/")[0] for key in keys]
+    of_object = [differences[[other == name for other in names]] for name in dict.fromkeys(names)]
+    random = np.random.default_rng(0)
+    means = np.stack([random.choice(values, (DRAWS, len(of_object), len(values))).mean(-1) for values in of_object])
+    # Each place among the drawn objects has a draw of seeds of its own.
+    drawn = random.integers(len(of_object), size=(DRAWS, len(of_object)))
+    row, place = np.arange(DRAWS)[:, None], np.arange(len(of_object))
+    low, high = np.percentile(means[drawn, row, place].mean(-1), [2.5, 97.5])
+    return float(low), float(high)

@@ -152,12 +152,13 @@ VARIANTS: Dict[str, Variant] = {
 
 
 def preset_numbers() -> Dict[str, Any]:
-    """What the small preset says, by name, as JSON holds it."""
+    """What the small preset says, by name, as JSON holds it; in how many chunks it renders decides no result."""
     config = neural_body_tiny.config
     model, optimizer = config.pipeline.model, config.optimizers["field"]
     parts = {"model": model, "field": model.field, **optimizer}
     numbers = {f"{part}.{name}": value for part, found in parts.items() for name, value in vars(found).items()
                if isinstance(value, (bool, int, float, str, tuple))}  # fmt: skip
+    del numbers["model.eval_num_rays_per_chunk"]
     return json.loads(json.dumps(numbers))
 
 

@@ -2,7 +2,9 @@
 1 and 2).
 
 Run from the repository's root:  python -m benchmarks.coco_inr_prior [--variants default none] [--steps 600] ...
-`none` is volsdf-tiny, `none-matched` the same widened until it has as many trained numbers as coco-inr-tiny.
+`none` is volsdf-tiny, `none-same-rate` the same with coco-inr-tiny's learning rate, `none-matched` volsdf-tiny widened
+until it has as many trained numbers as coco-inr-tiny. The default codebook is k-means of whitened patches; `tokenizer`
+is learned from the same pictures by an autoencoder, as the paper's was from others.
 Each run is kept in benchmarks/runs as it ends, and shared with coco_inr_claims: a stopped benchmark goes on where it
 was, and `--rows-only` writes the rows of the runs that are there. Few steps say little: the rows carry the number of
 steps in their text; their "seeds" are pairs of object and seed.
@@ -18,7 +20,7 @@ from benchmarks._coco_inr_rows import NO_LARGER, NO_LOWER, Runs, chosen, compare
 from benchmarks._harness import Row, write_rows
 
 VIEWS = 6
-NAMES = ("default", "none", "none-matched", "random", "shuffle", "free")
+NAMES = ("default", "none", "none-same-rate", "none-matched", "random", "shuffle", "free", "tokenizer")
 
 
 def size_of(runs: Runs) -> str:
@@ -28,15 +30,21 @@ def size_of(runs: Runs) -> str:
 def rows_of(found: Mapping[Fit, Dict[str, Any]], setting: str) -> List[Row]:
     """All rows that the runs allow."""
     ours, rows = chosen(found, "default", VIEWS), []
-    for name, text in (("none", "no attention"), ("none-matched", "no attention but wider layers")):
+    for name, text in (
+        ("none", "no attention"),
+        ("none-same-rate", "no attention at the same learning rate"),
+        ("none-matched", "no attention but wider layers"),
+    ):
         base = chosen(found, name, VIEWS)
         if ours and base:
             what = f"default codebook ({size_of(ours)}) against {text} ({size_of(base)})"
             rows += gain_rows("coco-inr/1", what, ours, base, setting)
     gates = {"psnr_masked": NO_LOWER, "chamfer": NO_LARGER}
     for name in ("random", "shuffle", "free"):
-        what = f"default codebook against {name}"
-        rows += compare("coco-inr/2", what, ours, chosen(found, name, VIEWS), setting, gates)
+        base = chosen(found, name, VIEWS)
+        rows += compare("coco-inr/2", f"default codebook against {name}", ours, base, setting, gates)
+    tokenizer, base = chosen(found, "tokenizer", VIEWS), chosen(found, "random", VIEWS)
+    rows += compare("coco-inr/2", "codebook of an autoencoder against random", tokenizer, base, setting, gates)
     return rows
 
 

@@ -1,16 +1,21 @@
 """What sparse convolution and pruning are worth in time; ratios of one run, turn by turn.
 
 Run from the repository's root:  python -m benchmarks.neural_body_speed
-The tower is the paper's (code width 16, levels 32, 64, 128, 128) on one frame of the drawn person; its dense twin does
-the same convolutions over the whole grid and masks them. Pruning and frames are those of neural-body-tiny, untrained
-but made opaque near the body, which is where a trained one is. Times are the processor's, summed over its threads;
-memory is what autograd keeps for the backward pass, parameters aside.
+The tower has the paper's widths (code 16, levels 32, 64, 128, 128) and layer norm, on one frame of the drawn person.
+Its dense twin does the same convolutions over the whole grid and masks them; where the package spconv can be imported
+(see benchmarks/_spconv_tower.py), a twin there does them, too. With `--only spconv` nothing else is measured, and the
+other rows of the file of results stay. Pruning and frames are those of neural-body-tiny, untrained but made opaque near
+the body, which is where a trained one is. Times are the processor's, summed over its threads; memory is what autograd
+keeps for the backward pass, parameters aside.
 """
 
 import argparse
 import copy
+import json
 import time
-from typing import Any, Callable, Dict, List, Optional
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple, cast
 
 import numpy as np
 import torch
@@ -20,15 +25,17 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
-from benchmarks._harness import Row, interleaved_seconds, kept_megabytes, write_rows
+from benchmarks._harness import RESULTS, Row, interleaved_seconds, kept_megabytes, write_rows
+from benchmarks._spconv_tower import SpconvTower, finest_sites, in_our_order, installed, on_any_machine
 from dataparsers.procedural_human import ProceduralHumanDataParserConfig
 from method_configs.neural_body import neural_body_tiny
-from nerfstudio_ext.human.body_grid import BodyFrames
+from nerfstudio_ext.human.body_grid import BodyFrame, BodyFrames
 from nerfstudio_ext.human.body_motion import BodyMotion
-from nerfstudio_ext.human.sparse_conv import SparseConv, SparseTables, SparseTower, build_tables, scatter_mean
+from nerfstudio_ext.human.sparse_conv import Shape, SparseConv, SparseTables, SparseTower, build_tables, scatter_mean
 from nerfstudio_ext.models.neural_body import NeuralBodyModel
 
 CHANNELS = (32, 64, 128, 128)
+WIDTHS = "the paper's widths, layer norm"
 CHUNK = 1024
 """Rays at once: a picture of the tiny preset's size makes sixteen such chunks."""
 
@@ -74,12 +81,64 @@ def rebuilding(model: NeuralBodyModel, rays: RayBundle) -> Dict[str, Tensor]:
     return super(NeuralBodyModel, model).get_outputs_for_camera_ray_bundle(rays)
 
 
-def tower_rows(voxel: float, motion: BodyMotion, repeats: int) -> List[Row]:
-    """Time and memory of the tower on one frame, sparse and dense, and what its tables take."""
+def finest(voxel: float, motion: BodyMotion) -> Tuple[BodyFrame, Tensor, Shape]:
+    """The first frame's grid, voxels of its vertices, and the shape of the finest grid, which frames do not keep."""
     frame = BodyFrames(motion, voxel, 0.05, 2)[0]
     coords = frame.voxels(motion.vertices[0]).round().long()
-    # The finest grid, which frames do not keep.
-    shape = tuple(2 * (n - 2) for n in frame.tables.rows[1].shape)
+    return frame, coords, cast(Shape, tuple(2 * (n - 2) for n in frame.tables.rows[1].shape))
+
+
+def kept_bytes(frame: BodyFrame) -> int:
+    """What stays in memory of a frame's grid and tables."""
+    tables = frame.tables
+    held = (tables.site_of_point, *tables.same, *tables.down, *tables.rows, frame.near_body)
+    return sum(x.nbytes for x in held)
+
+
+def spconv_rows(voxel: float, motion: BodyMotion, repeats: int) -> List[Row]:
+    """Our tower against the same in spconv: the numbers, and the time where both find the neighbours anew."""
+    _, coords, shape = finest(voxel, motion)
+    codes = torch.randn(len(coords), 16, requires_grad=True)
+    tower, tables = SparseTower(16, CHANNELS, "layer"), build_tables(coords, shape)
+    twin, sites = SpconvTower(tower), finest_sites(tables)
+    with on_any_machine():
+        ours = tower(codes, tables)
+        theirs = [in_our_order(volume, tables, level + 1) for level, volume in enumerate(twin(codes, tables, sites))]
+        apart = [float((a - b).abs().amax().detach()) for a, b in zip(ours, theirs)]
+        turned = [torch.autograd.grad(torch.stack([v.square().sum() for v in x]).sum(), codes)[0]
+                  for x in (ours, theirs)]  # fmt: skip
+        gradients = float((turned[0] - turned[1]).abs().amax() / turned[0].abs().amax())
+        del ours, theirs, turned
+
+        def one() -> Tensor:
+            return torch.stack([v.sum() for v in tower(codes, build_tables(coords, shape))]).sum()
+
+        def other() -> Tensor:
+            return torch.stack([v.features.sum() for v in twin(codes, tables, sites)]).sum()
+
+        actions = {
+            "one forward": processor(torch.no_grad()(one)),
+            "other forward": processor(torch.no_grad()(other)),
+            "one": processor(lambda: one().backward()),
+            "other": processor(lambda: other().backward()),
+        }
+        seconds = {k: round(float(np.median(x)), 3) for k, x in interleaved_seconds(actions, repeats, 1).items()}
+    name, prefix = f"{1000 * voxel:.0f}mm", "neural-body/speed/spconv"
+    anew = "processor seconds with neighbours found anew; baseline: spconv on the CPU"
+    return [
+        Row(f"{prefix}-same-{name}", f"largest difference of a tower's features to spconv's at {name}; the baseline is "
+            "that of the codes' gradients, over the largest", round(1e6 * max(apart), 2), round(1e6 * gradients, 2),
+            "millionths", None, 1, None, None),
+        Row(f"{prefix}-forward-{name}", f"tower forward alone at {name}, {anew}", seconds["one forward"],
+            seconds["other forward"], "s", None, repeats, None, None),
+        Row(f"{prefix}-seconds-{name}", f"tower forward and backward at {name}, {anew}", seconds["one"],
+            seconds["other"], "s", None, repeats, None, None),
+    ]  # fmt: skip
+
+
+def tower_rows(voxel: float, motion: BodyMotion, repeats: int) -> List[Row]:
+    """Time and memory of the tower on one frame, sparse and dense, and what its tables take."""
+    frame, coords, shape = finest(voxel, motion)
     tables = build_tables(coords, shape)
     codes = torch.randn(len(coords), 16, requires_grad=True)
     tower = SparseTower(16, CHANNELS, "layer")
@@ -101,7 +160,6 @@ def tower_rows(voxel: float, motion: BodyMotion, repeats: int) -> List[Row]:
     }
     seconds = {name: float(np.median(x)) for name, x in interleaved_seconds(actions, repeats, warm_up=1).items()}
     memory = [kept_megabytes(action, tower.parameters()) for action in (sparse, dense)]
-    held = sum(x.nbytes for x in (*tables.same, *tables.down, *tables.rows)) / 1e6
     name, gated = f"{1000 * voxel:.0f}mm", voxel == 0.01
     gain = seconds["dense"] / seconds["sparse"]
     prefix = "neural-body/speed"
@@ -111,17 +169,35 @@ def tower_rows(voxel: float, motion: BodyMotion, repeats: int) -> List[Row]:
         return Row(f"{prefix}/{what}-{name}", text, round(one, 3), other, unit, None, repeats, None, None)
 
     return [
-        Row(f"{prefix}/tower-{name}", f"tower forward and backward at {name}, sparse against dense", round(gain, 1),
-            1.0, "times", None, repeats, ">= 10 times" if gated else None, bool(gain >= 10) if gated else None),
+        Row(f"{prefix}/tower-{name}", f"tower ({WIDTHS}) forward and backward at {name}, sparse against dense",
+            round(gain, 1), 1.0, "times", None, repeats, ">= 10 times" if gated else None,
+            bool(gain >= 10) if gated else None),
         pair("tower-seconds", f"tower forward and backward at {name}, processor seconds; baseline: dense",
              seconds["sparse"], seconds["dense"], "s"),
         pair("tower-forward", f"tower forward alone at {name}, processor seconds; baseline: dense",
              seconds["sparse forward"], seconds["dense forward"], "s"),
         pair("tower-memory", f"kept for the backward pass at {name}; baseline: dense", *memory, "MB"),
-        pair("tables", f"tables of one frame at {name}", held, None, "MB"),
+        pair("tables", f"grid and tables kept of one frame at {name}", kept_bytes(frame) / 1e6, None, "MB"),
         Row(f"{prefix}/sites-{name}", f"sites of the finest level at {name}; baseline: voxels of its grid",
             tables.counts[0], int(np.prod(shape)), "", None, 1, None, None),
     ]  # fmt: skip
+
+
+def kept_rows(name: str, part: str, results: Path = RESULTS) -> List[Row]:
+    """Rows of a file of results in whose claim a word occurs; none where there is no file."""
+    path = results / f"{name}.json"
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [Row(**row) for row in rows if part in row["claim"]]
+
+
+def add_rows(name: str, rows: List[Row], results: Path = RESULTS) -> Path:
+    """Put rows into a file of results, in the place of those of the same claim or behind all."""
+    path = results / f"{name}.json"
+    content = json.loads(path.read_text())
+    found = {row["claim"]: row for row in content["rows"]}
+    found.update({row.claim: asdict(row) for row in rows})
+    path.write_text(json.dumps({**content, "rows": list(found.values())}, indent=1, allow_nan=False) + "\n")
+    return path
 
 
 def main() -> None:
@@ -130,6 +206,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--voxels", type=float, nargs="+", default=[0.005, 0.01, 0.02], help="metres")
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--only", choices=["spconv"], help="measure these rows alone and keep the others")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -138,8 +215,17 @@ def main() -> None:
     motion = outputs.metadata["body_motion"]
     rows = []
     for voxel in arguments.voxels:
-        rows += tower_rows(voxel, motion, arguments.repeats)
-        print(rows[-6].what, rows[-6].value, flush=True)
+        if arguments.only is None:
+            rows += tower_rows(voxel, motion, arguments.repeats)
+            print(rows[-6].what, rows[-6].value, flush=True)
+        if installed():
+            rows += spconv_rows(voxel, motion, arguments.repeats)
+            print(*(f"{row.what}: {row.value} {row.baseline}" for row in rows[-3:]), sep="\n", flush=True)
+    if arguments.only == "spconv":
+        if not installed():
+            raise SystemExit("spconv cannot be imported: see benchmarks/_spconv_tower.py")
+        print(f"{add_rows('neural_body_speed', rows)}: the other rows are as they were")
+        return
 
     def tiny(reach: int):
         config = copy.deepcopy(neural_body_tiny.config.pipeline.model)
@@ -180,6 +266,9 @@ def main() -> None:
             "baseline: for each chunk", round(seconds["kept"], 3), round(seconds["rebuilt"], 3), "s", None,
             arguments.repeats, None, None),
     ]  # fmt: skip
+    if not installed():
+        print("spconv cannot be imported (see benchmarks/_spconv_tower.py): its rows stay as they are")
+        rows += kept_rows("neural_body_speed", "/spconv-")
     print(write_rows("neural_body_speed", rows))
 
 

@@ -70,7 +70,8 @@ def test_variants_differ_in_what_they_say(variant):
     differing = {name for name in plain if plain[name] != settings[name]}
     wanted = set(fits.VARIANTS[variant].changes)
     if fits.VARIANTS[variant].preset == "volsdf_tiny":
-        wanted |= {"codebook", "field.colour_layers", "lr"}
+        wanted |= {"codebook", "field.colour_layers"}
+        wanted |= {"lr"} if fits.VARIANTS[variant].rate is None else set()
     if fits.VARIANTS[variant].model is not None:
         wanted.add("model")
     assert differing == wanted
@@ -155,10 +156,20 @@ def test_slopes_of_a_steep_sphere():
 
 
 def test_interval_of_the_gain():
-    assert rows.lower_end(np.full(5, 0.3)) is None
-    assert rows.lower_end(np.full(6, 0.3)) == pytest.approx(0.3)
+    assert rows.interval([f"vase/{k}" for k in range(5)], np.full(5, 0.3)) is None
+    assert rows.interval([f"vase/{k}" for k in range(6)], np.full(6, 0.3)) == pytest.approx((0.3, 0.3))
     gains = np.random.default_rng(1).normal(1.0, 0.5, 400)
-    assert rows.lower_end(gains) == pytest.approx(gains.mean() - 1.96 * 0.5 / 20, abs=0.01)
+    low, high = rows.interval([f"vase/{k}" for k in range(400)], gains)
+    assert low == pytest.approx(gains.mean() - 1.96 * 0.5 / 20, abs=0.01)
+    assert high == pytest.approx(gains.mean() + 1.96 * 0.5 / 20, abs=0.01)
+
+
+def test_seeds_of_one_object_are_no_independent_witnesses():
+    """Three objects that differ among themselves, with three seeds each that do not."""
+    keys, gains = [f"{name}/{k}" for name in "abc" for k in range(3)], np.repeat([2.0, 1.0, -1.0], 3)
+    low, high = rows.interval(keys, gains)
+    assert (low, high) == (-1, 2), "all three may be the same object"
+    assert rows.interval([f"{key}{k}/0" for k, key in enumerate(keys)], gains)[0] > low, "nine objects tell more"
 
 
 @pytest.mark.parametrize(

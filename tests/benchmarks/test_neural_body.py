@@ -4,12 +4,15 @@ import json
 import sys
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
-from benchmarks import neural_body_claims, neural_body_real
-from benchmarks._harness import machine
+from benchmarks import _spconv_tower, neural_body_claims, neural_body_real, neural_body_speed
+from benchmarks._harness import Row, machine
 from nerfstudio_ext.export.video_capture import write_annots
 from nerfstudio_ext.human.capture import CaptureCamera
+from nerfstudio_ext.human.sparse_conv import SparseTower, build_tables
 
 
 def recording(folder):
@@ -71,3 +74,31 @@ def test_claims_keep_runs_from_before_the_preset_was_noted(tmp_path, monkeypatch
     neural_body_claims.main()
     (row,) = [row for row in written if row.claim.endswith("/4")]
     assert ran == [1] and (row.value, row.baseline) == (2.0, 1.0)
+
+
+def test_our_tower_is_spconvs():
+    """The same sites, features and gradients as the package that the paper's code is made of; in odd shapes, too."""
+    pytest.importorskip("spconv")
+    torch.manual_seed(0)
+    coords = torch.stack([torch.randint(0, n, (500,)) for n in (27, 40, 21)], dim=1)
+    tables, tower = build_tables(coords, (27, 40, 21)), SparseTower(4, (6, 8, 10, 12), "layer")
+    twin, sites = _spconv_tower.SpconvTower(tower), _spconv_tower.finest_sites(tables)
+    codes = torch.randn(500, 4, requires_grad=True)
+    with _spconv_tower.on_any_machine():
+        theirs = [_spconv_tower.in_our_order(x, tables, k + 1) for k, x in enumerate(twin(codes, tables, sites))]
+        ours = tower(codes, tables)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, atol=2e-5, rtol=0)
+        wanted, found = (torch.autograd.grad(torch.stack([v.square().sum() for v in x]).sum(), codes)[0]
+                         for x in (theirs, ours))  # fmt: skip
+    torch.testing.assert_close(found, wanted, atol=1e-4 * float(wanted.abs().max()), rtol=0)
+
+
+def test_rows_that_are_measured_later_leave_the_others(tmp_path):
+    rows = [Row(f"a/speed/{name}", name, 1.0, None, "s", None, 1, None, None) for name in "bcd"]
+    (tmp_path / "x.json").write_text(json.dumps({"command": "one", "rows": [vars(row) for row in rows[:2]]}))
+    rows[1].value = 2.0
+    content = json.loads(neural_body_speed.add_rows("x", rows[1:], tmp_path).read_text())
+    assert content == {"command": "one", "rows": [vars(row) for row in rows]}
+    assert neural_body_speed.kept_rows("x", "/speed/c", tmp_path) == rows[1:2]
+    assert neural_body_speed.kept_rows("none", "a", tmp_path) == []
