@@ -1,5 +1,6 @@
 """`ns-ext human refine-cameras`: a weak calibration made better by the person that the cameras filmed."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, List, Literal, Optional, Sequence, Tuple
@@ -50,9 +51,13 @@ class RefineCameras:
         from nerfstudio_ext.human.camera_files import write_easymocap
         from nerfstudio_ext.human.camera_refinement import refine
         from nerfstudio_ext.human.keypoints import Keypoints2D, read_keypoints
+        from nerfstudio_ext.video.reader import open_source
 
         require_empty(self.output)
         names, cameras = self._cameras()
+        if self.videos and len(self.videos) != len(cameras):
+            raise InputError(f"There are {len(self.videos)} videos and {len(cameras)} cameras: one each, or none.")
+        videos = [open_source(video.expanduser()) for video in self.videos]
         size = self._size(names, cameras)
         found = read_keypoints(self.keypoints.expanduser(), self.skeleton).scaled(self.keypoint_scale)
         numbers = list(range(self.begin, len(found.values), self.step)) if self.begin >= 0 and self.step > 0 else []
@@ -65,7 +70,7 @@ class RefineCameras:
         with drafted(self.output) as draft:
             write_easymocap(draft, names, refined.cameras)
             again = write_capture_file(draft, self.calibration.expanduser(), refined.cameras, self.translation_unit)
-            shown = write_sheet(draft / "cameras.jpg", refined, keypoints, numbers, size, self.videos)
+            shown = write_sheet(draft / "cameras.jpg", refined, keypoints, numbers, size, videos)
         old, new = refined.held_out_error()
         print(f"pixels between detected and reprojected joints, all detections counted:\n{refined.report(names)}")
         print(f"{refined.held_out.sum()} of {len(numbers)} frames were held out: median {old:.1f} -> {new:.1f} pixels, "
@@ -73,8 +78,11 @@ class RefineCameras:
         print(f"frame {shown}, detected, before (pink), refined (blue): {self.output / 'cameras.jpg'}")
         if again is not None:
             print(f"the capture's {again.name} with the new cameras: {self.output / again.name}")
-        print(f"take pictures with it:  ns-ext human masks VIDEOS --calibration {self.output / 'intri.yml'} "
-              f"--size {size[0]} {size[1]} --keypoints {self.keypoints} --output person")  # fmt: skip
+        films = [str(video) for video in self.videos] or ["VIDEOS"]
+        options = ["--calibration", self.output / "intri.yml", "--size", *size, "--keypoints", self.keypoints]
+        options += ["--keypoint-scale", f"{self.keypoint_scale:g}"] if self.keypoint_scale != 1 else []
+        command = ["ns-ext", "human", "masks", *films, *map(str, options), "--output", "person"]
+        print(f"take pictures with it:  {shlex.join(command)}")
 
     def _cameras(self) -> Tuple[List[str], List["CaptureCamera"]]:
         """Names and calibrations."""

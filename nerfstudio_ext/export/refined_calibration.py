@@ -19,7 +19,7 @@ from nerfstudio_ext.human.keypoints import Keypoints2D
 from nerfstudio_ext.human.neutral_layout import TRANSFORMS
 from nerfstudio_ext.human.photo_frames import read_transforms
 from nerfstudio_ext.human.zju_layout import UnitName, read_plain
-from nerfstudio_ext.video.reader import open_source
+from nerfstudio_ext.video.source import Source
 
 TILE, MARGIN = 720, 0.08
 """Height of a camera's picture on the sheet, and what it shows around the person, as a share of the person."""
@@ -71,7 +71,7 @@ def write_sheet(
     keypoints: Keypoints2D,
     numbers: Sequence[int],
     size: Size,
-    videos: Sequence[Path] = (),
+    videos: Sequence[Source] = (),
 ) -> int:
     """Draw one held-out moment: where each joint was detected (dots), and from there to where its point is seen with
     the delivered calibration (pink) and with the refined one (blue).
@@ -88,10 +88,8 @@ def write_sheet(
         The frame that is shown: of those that were held out the one with most detections that are explained.
 
     Raises:
-        InputError: A video is missing or has no such frame, or there are more or fewer than cameras.
+        InputError: A video has no such frame.
     """
-    if videos and len(videos) != len(refined.cameras):
-        raise InputError(f"There are {len(videos)} videos and {len(refined.cameras)} cameras: one each, or none.")
     explained = np.isfinite(refined.after).all(-1).sum((1, 2))
     shown = int(np.argmax(np.where(refined.held_out, explained, -1)))
     flat = undistorted(keypoints, refined.delivered, "the key points").values[shown]
@@ -99,10 +97,9 @@ def write_sheet(
     for k, camera in enumerate(refined.delivered):
         picture = np.full((size[1], size[0], 3), 40, np.uint8)
         if videos:
-            source = open_source(videos[k].expanduser())
-            frame = next(iter(source.read(numbers[shown], numbers[shown], 1)), None)
+            frame = next(iter(videos[k].read(numbers[shown], numbers[shown], 1)), None)
             if frame is None:
-                raise InputError(f"{videos[k]} has no frame {numbers[shown]}.")
+                raise InputError(f"The video {videos[k].name} has no frame {numbers[shown]}.")
             picture = cv2.undistort(covering(frame, size), camera.calibration, camera.distortion) // 2
         there = flat[k, :, 2] >= CONFIDENCE
         tiles.append(_tile(picture, flat[k, there, :2], [e[shown, k, there] for e in (refined.before, refined.after)]))

@@ -42,6 +42,7 @@ def test_a_calibration_becomes_a_better_one(shoot, capsys):
     options = ("--keypoints", folder / "pose.npz", "--keypoint-scale", 2)
     assert run(folder / "delivered", folder / "refined", *options, "--videos", *[folder / "film"] * 3) == 0
     told = capsys.readouterr().out
+    assert re.search(r"human masks .*film .*--keypoint-scale 2", told)
     assert "cam_1" in told and "held out: median" in told and "of the longer side" in told
     names, cameras = read_cameras(folder / "refined")
     assert names == ["cam_1", "cam_2", "cam_3"] and [camera.size for camera in cameras] == [(SIDE, SIDE)] * 3
@@ -66,7 +67,8 @@ def test_what_cannot_be_refined_is_told(shoot, capsys):
         (("--size", 64, 64), f"was made for {SIDE}x{SIDE} pictures"),
         (("--begin", 18), "has 2 frames: at least 5"),
         (("--frames", 21), "20 frames, too few for --begin 0 --frames 21"),
-        (("--keypoint-scale", 2, "--videos", folder / "film"), "1 videos and 3 cameras"),
+        (("--videos", folder / "film"), "1 videos and 3 cameras"),
+        (("--videos", *[folder / "missing"] * 3), "missing does not exist"),
         (("--keypoint-scale", 1), "too little to refine camera cam_|most detections of camera cam_"),
     ):
         assert run(*start, *options, *words) == 1
