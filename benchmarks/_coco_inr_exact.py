@@ -1,4 +1,5 @@
-"""What of CoCo-INR is exact or a matter of time, and needs no training: prototypes once a step, baking, pruning."""
+"""What of CoCo-INR is exact or a matter of time, and needs no training: prototypes once a step, baking, pruning, and
+how wide a network without attention costs as much."""
 
 import copy
 from typing import Any, Dict, List, Optional, Tuple
@@ -11,10 +12,10 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.types import MethodSpecification
 from torch import Tensor
 
-from benchmarks._coco_inr_fits import DEAD_SHARE, DEAD_SIZE, table_with_dead_codes
+from benchmarks._coco_inr_fits import DEAD_SHARE, DEAD_SIZE, MATCHED_WIDTH, SAME_TIME_WIDTH, table_with_dead_codes
 from benchmarks._harness import interleaved_seconds, timed
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
-from method_configs.coco_inr import coco_inr, coco_inr_tiny
+from method_configs.coco_inr import coco_inr, coco_inr_tiny, volsdf_tiny
 from nerfstudio_ext.codebook.attention import CodebookAttention
 from nerfstudio_ext.codebook.table import prune_dead
 from nerfstudio_ext.fields.coco_inr_field import CoCoINRFieldConfig
@@ -26,7 +27,10 @@ READS = {"sdf_and_feature": ("sdf",), "colour": ("colour",), "background": ("bac
 
 
 def step_setup(
-    rays: int, method: MethodSpecification = coco_inr_tiny, table: Optional[Float[Tensor, "codes width"]] = None
+    rays: int,
+    method: MethodSpecification = coco_inr_tiny,
+    table: Optional[Float[Tensor, "codes width"]] = None,
+    width: Optional[int] = None,
 ) -> Tuple[CoCoINRModel, RayBundle, Dict[str, Tensor]]:
     """A preset off its start, so that every network heeds its prototypes, and a batch of a drawn view.
 
@@ -34,9 +38,11 @@ def step_setup(
         rays: How many, at most 1,024.
         method: Whose widths and sample counts.
         table: Codebook in the place of the shipped one.
+        width: Of the hidden layers, in the place of the preset's.
     """
     torch.manual_seed(0)
     config = copy.deepcopy(method.config.pipeline.model)
+    config.field.width = width or config.field.width
     model = config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata={}, device="cpu").train()
     if table is not None:
         model.field.codebook = table
@@ -112,6 +118,15 @@ def step_times(repeats: int, rays: int = 256) -> Dict[str, Any]:
         "once": timed(lambda: gradients(model, bundle, batch)),
         "anew": timed(lambda: gradients(slow, bundle, batch)),
     }
+    return {name: float(np.median(times)) for name, times in interleaved_seconds(actions, repeats, 1).items()}
+
+
+def width_times(repeats: int, rays: int = 128) -> Dict[str, Any]:
+    """Median seconds of a training step of coco-inr-tiny, and of volsdf-tiny as it is and widened twice."""
+    setups = {"coco-inr-tiny": step_setup(rays)}
+    for width in (volsdf_tiny.config.pipeline.model.field.width, SAME_TIME_WIDTH, MATCHED_WIDTH):
+        setups[f"volsdf-tiny {width}"] = step_setup(rays, volsdf_tiny, width=width)
+    actions = {name: timed(lambda setup=setup: gradients(*setup)) for name, setup in setups.items()}
     return {name: float(np.median(times)) for name, times in interleaved_seconds(actions, repeats, 1).items()}
 
 

@@ -42,6 +42,8 @@ TOKENIZER, TOKENIZER_FILE = "the tokenizer's", STORE.with_name("coco_inr_tokeniz
 kept: another machine's sums would give another table."""
 MATCHED_WIDTH = 316
 """Width at which volsdf-tiny has as many trained numbers as coco-inr-tiny."""
+SAME_TIME_WIDTH = 160
+"""Width at which a step of volsdf-tiny takes as long as one of coco-inr-tiny, by `_coco_inr_exact.width_times`."""
 
 
 class OfficialEikonal(CoCoINRModel):
@@ -70,6 +72,7 @@ VARIANTS: Dict[str, Variant] = {
     "none": Variant("volsdf_tiny"),
     "none-same-rate": Variant("volsdf_tiny", rate=1e-3),
     "none-matched": Variant("volsdf_tiny", {"field.width": MATCHED_WIDTH}),
+    "none-same-time": Variant("volsdf_tiny", {"field.width": SAME_TIME_WIDTH}),
     "random": Variant(changes={"codebook": "random"}),
     "shuffle": Variant(changes={"codebook": "shuffle"}),
     "free": Variant(changes={"codebook": "free"}),
