@@ -120,6 +120,8 @@ def config_of(fit: Fit) -> Any:
         owner = reduce(getattr, path, model)
         assert hasattr(owner, last), f"the model's config has no {name}"
         setattr(owner, last, value)
+    if variant.changes.get("codebook") in ("random", "shuffle"):
+        model.codebook_seed = fit.seed  # one draw of a table is no sample of what such tables do
     if variant.model is not None:
         model._target = variant.model
     if variant.rate is not None:

@@ -21,8 +21,6 @@ from nerfstudio_ext.codebook.table import (
 )
 from nerfstudio_ext.engine.errors import InputError
 
-SEED = 0
-"""Of the random and the shuffled table, which must be the same when a run is opened again."""
 NULLS = {"random": randomised, "shuffle": shuffled}
 """Tables of the same statistics, without codes."""
 
@@ -34,7 +32,7 @@ class Pictures(Protocol):
 
 
 def codebook_for(
-    mode: str, prune: bool, allow_pickle: bool, pictures: Optional[Pictures], stored: bool = False
+    mode: str, prune: bool, allow_pickle: bool, pictures: Optional[Pictures], stored: bool = False, seed: int = 0
 ) -> Tuple[Optional[Float[Tensor, "codes width"]], bool]:
     """Table of a mode (none: the prototypes are parameters), and whether points read prototypes at all.
 
@@ -45,6 +43,7 @@ def codebook_for(
         allow_pickle: As `load_codebook`.
         pictures: The training views, for the mode scene.
         stored: The table comes with a checkpoint: neither file nor pictures are needed, and an empty one is returned.
+        seed: Which random or shuffled table is drawn.
 
     Raises:
         InputError: The mode is neither a known word nor a readable file.
@@ -56,7 +55,7 @@ def codebook_for(
     if mode == "scene":
         if pictures is None:
             raise InputError("--pipeline.model.codebook scene needs training pictures, and this data has none.")
-        learned = learn_codebook(pictures.training_pictures(), LearnOptions(codes=256, seed=SEED))
+        learned = learn_codebook(pictures.training_pictures(), LearnOptions(codes=256))
         for fault in below_gate(learned.report):
             CONSOLE.print(f"The codebook of this scene is a poor one: {fault}.", style="yellow")
         table = learned.table
@@ -65,7 +64,7 @@ def codebook_for(
         if word not in NULLS:
             word, file = "", mode
         table = load_codebook(DEFAULT_CODEBOOK if file in ("", "default") else Path(file), allow_pickle)
-        table = NULLS[word](table, SEED) if word else table
+        table = NULLS[word](table, seed) if word else table
     dead = int(dead_codes(table).sum())
     if prune and dead:
         table = prune_dead(table)

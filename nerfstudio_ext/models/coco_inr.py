@@ -49,6 +49,8 @@ class CoCoINRModelConfig(ExtModelConfig):
     """default (learned by the suite), a file, scene (learned from the training views), random (Gaussian with the
     default's mean and covariance), shuffle (the default with permuted columns), random:FILE or shuffle:FILE (of a
     file's), free (the prototypes are parameters) or none (no attention: VolSDF)."""
+    codebook_seed: int = 0
+    """Which table random and shuffle draw."""
     codebook_prune: bool = False
     """Drop code vectors that the codebook's own training never used."""
     allow_pickle: bool = False
@@ -90,7 +92,12 @@ class CoCoINRModel(RayModel):
         _require_fitting(config, metadata)
         opened = metadata.get("opened", False)
         codebook, attention = codebook_for(
-            config.codebook, config.codebook_prune, config.allow_pickle, metadata.get("pictures"), opened
+            config.codebook,
+            config.codebook_prune,
+            config.allow_pickle,
+            metadata.get("pictures"),
+            opened,
+            config.codebook_seed,
         )
         self.field = config.field.setup(codebook=codebook, attention=attention)
         self.density = LaplaceDensity(config.initial_beta, config.minimum_beta)

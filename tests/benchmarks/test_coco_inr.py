@@ -77,6 +77,25 @@ def test_variants_differ_in_what_they_say(variant):
     assert differing == wanted
 
 
+@pytest.mark.parametrize("variant", ["default", "random", "shuffle"])
+def test_every_seed_draws_a_null_table_of_its_own(variant):
+    seeds = [fits.settings_of(fit(variant, seed=seed))["codebook_seed"] for seed in range(3)]
+    assert seeds == ([0, 0, 0] if variant == "default" else [0, 1, 2])
+
+
+def test_the_widened_baselines_are_timed(monkeypatch):
+    small = copy.deepcopy(exact.volsdf_tiny)
+    for name, value in SMALL.items():
+        setattr(small.config.pipeline.model.field, name, value)
+    monkeypatch.setattr(exact, "volsdf_tiny", small)
+    for name, width in (("SAME_TIME_WIDTH", 24), ("MATCHED_WIDTH", 32)):
+        monkeypatch.setattr(exact, name, width)
+    times = exact.width_times(1, rays=8)
+    assert list(times) == ["coco-inr-tiny", "volsdf-tiny 16", "volsdf-tiny 24", "volsdf-tiny 32"]
+    made = coco_inr_prior.time_rows({**dict.fromkeys(times, 0.5), "coco-inr-tiny": 1.0, "repeats": 1})
+    assert [row.value for row in made] == [2, 2, 2] and "width 24" in made[1].what
+
+
 def test_key_and_settings_say_what_decides_a_result():
     keys = {fit(**change).key for change in ({}, {"steps": 8}, {"size": 32}, {"rays": 7}, {"seed": 1}, {"views": 3})}
     assert len(keys) == 6

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nerfstudio_ext.codebook.modes import SEED, codebook_for
+from nerfstudio_ext.codebook.modes import codebook_for
 from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, load_codebook, randomised, shuffled, write_codebook
 from nerfstudio_ext.engine.errors import InputError
 
@@ -27,13 +27,14 @@ def test_null_tables_are_the_same_when_opened_again(mode):
     table = codebook_for(mode, False, False, None)[0]
     assert table.shape == (1024, 64) and not torch.equal(table, load_codebook(DEFAULT_CODEBOOK))
     assert torch.equal(table, codebook_for(mode, False, False, None)[0])
+    assert not torch.equal(table, codebook_for(mode, False, False, None, seed=1)[0])
 
 
 @pytest.mark.parametrize(("word", "null"), [("random", randomised), ("shuffle", shuffled)])
 def test_null_tables_of_a_file(word, null, tmp_path, capsys):
     write_codebook(torch.randn(20, 30, generator=torch.Generator().manual_seed(0)), tmp_path / "t.safetensors")
-    table = codebook_for(f"{word}:{tmp_path / 't.safetensors'}", False, False, None)[0]
-    assert torch.equal(table, null(load_codebook(tmp_path / "t.safetensors"), SEED))
+    table = codebook_for(f"{word}:{tmp_path / 't.safetensors'}", False, False, None, seed=3)[0]
+    assert torch.equal(table, null(load_codebook(tmp_path / "t.safetensors"), 3))
     assert "fewer rows than columns (20x30)" in capsys.readouterr().out
     assert torch.equal(
         codebook_for(f"{word}:default", False, False, None)[0], codebook_for(word, False, False, None)[0]
