@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, Dict, Iterable, Mapping, Optional, Type
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Type
 
 import numpy as np
 import torch
@@ -22,7 +22,15 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from benchmarks._coco_inr_scores import CELLS, HALF_SIDE, HELD_OUT, MOST_VIEWS, POINTS, scores_of
+from benchmarks._coco_inr_scores import (
+    CELLS,
+    HALF_SIDE,
+    HELD_OUT,
+    MOST_VIEWS,
+    POINTS,
+    held_out,
+    scores_of,
+)
 from benchmarks._harness import ROOT, cached, kept, usable
 from dataparsers._common import pictures_in
 from dataparsers.idr import IdrDataParserConfig
@@ -30,6 +38,7 @@ from method_configs import coco_inr as presets
 from nerfstudio_ext.codebook.autoencoder import AutoencoderOptions, learn_by_autoencoder
 from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, load_codebook, write_codebook
 from nerfstudio_ext.models.coco_inr import CoCoINRModel
+from nerfstudio_ext.procedural.object_scene import ObjectSceneOptions
 from nerfstudio_ext.procedural.pictures import procedural_pictures
 
 STORE = ROOT / "benchmarks" / "runs" / "coco_inr_fits.json"
@@ -78,6 +87,7 @@ VARIANTS: Dict[str, Variant] = {
     "free": Variant(changes={"codebook": "free"}),
     "tokenizer": Variant(changes={"codebook": TOKENIZER}),
     "prototypes-8": Variant(changes={"field.num_prototypes": 8}),
+    "prototypes-256": Variant(changes={"field.num_prototypes": 256}),
     "depth-0": Variant(changes={"field.depth": 0}),
     "no-eikonal": Variant(changes={"eikonal_loss_mult": 0.0}),
     "official-eikonal": Variant(model=OfficialEikonal),
@@ -132,10 +142,19 @@ def config_of(fit: Fit) -> Any:
         manager.normalise = "file"
         parser = manager.dataparser
         parser.object, parser.size, parser.num_views = fit.target, fit.size, fit.views
+        if fit.views > MOST_VIEWS:
+            parser.num_views, parser.train_views = None, ",".join(map(str, more_views(fit)))
     else:
         manager.dataparser = IdrDataParserConfig(data=fit.data, num_views=fit.views)
         model.mask_loss_mult = HEAD_MASK_LOSS
     return config
+
+
+def more_views(fit: Fit) -> List[int]:
+    """So many views that the nested choice would train on some that score; evenly chosen among the others."""
+    scored = held_out(fit.target, fit.size).input_dataset.metadata["view_indices"]
+    free = [k for k in range(ObjectSceneOptions().num_views) if k not in scored]
+    return [free[k] for k in np.linspace(0, len(free) - 1, fit.views).round().astype(int)]
 
 
 def settings_of(fit: Fit) -> Dict[str, Any]:

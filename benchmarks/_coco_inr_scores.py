@@ -24,7 +24,7 @@ from nerfstudio_ext.surface.sampler import sample_error_bounded
 from nerfstudio_ext.surface.sphere import sphere_span
 
 MOST_VIEWS, HELD_OUT = 12, 6
-"""Most views that any run on a procedural object trains on; and how many of the others score all of these runs."""
+"""Views about which the held-out ones lie, and how many of those score all runs on a procedural object."""
 CELLS, HALF_SIDE, POINTS = 80, 1.1, 20000
 """Lattice of the meshes that are scored, and points drawn from them; every lattice point is evaluated, since a field
 without eikonal loss may not be skipped through."""

@@ -1,10 +1,10 @@
 """What the parts of CoCo-INR are worth: small trainings with one thing changed in each (claims 3 to 9 and 11).
 
 Run from the repository's root:  python -m benchmarks.coco_inr_claims [--claims 3 6] [--steps 600] ...
-3: the gain of attention with 3, 6 and 12 views.   4: fewer prototypes, no attention among them.   5: error-bounded
-against even samples, on the trained networks.   6: without eikonal loss.   7: the published code's eikonal points.
-8: prototypes once a step, from one table, and baked: exact, and their time.   9: pruning dead codes.   11: claims 1
-and 6 on photos of a real head (`--data`, a folder in IDR layout with masks). Claim 10 is exact and tested
+3: the gain of attention with 3, 6, 12 and 24 views.   4: fewer and more prototypes, no attention among them.   5:
+error-bounded against even samples, on the trained networks.   6: without eikonal loss.   7: the published code's
+eikonal points.   8: prototypes once a step, from one table, and baked: exact, and their time.   9: pruning dead codes.
+11: claims 1 and 6 on photos of a real head (`--data`, a folder in IDR layout with masks). Claim 10 is exact and tested
 (tests/surface, tests/models/test_coco_inr.py, tests/codebook/test_attention.py).
 Each run is kept in benchmarks/runs as it ends, and shared between claims and with coco_inr_prior: a stopped benchmark
 goes on where it was. `--claims` says what is trained; rows are written of all runs with these settings that are there,
@@ -14,6 +14,7 @@ are pairs of object and seed.
 
 import argparse
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -33,13 +34,13 @@ from benchmarks._coco_inr_rows import (
 )
 from benchmarks._harness import ROOT, Row, cached, kept, write_rows
 
-VIEWS, FEW_AND_MORE, HEAD_VIEWS = 6, (3, 6, 12), 8
+VIEWS, FEW_AND_MORE, HEAD_VIEWS = 6, (3, 6, 12, 24), 8
 HEAD_DATA = ROOT.parent / "shared" / "data" / "buddha_idr"
 Found = Mapping[Fit, Dict[str, Any]]
 
 TRAININGS: Dict[int, List[Tuple[str, int]]] = {
     3: [(variant, views) for views in FEW_AND_MORE for variant in ("default", "none")],
-    4: [("default", VIEWS), ("prototypes-8", VIEWS), ("depth-0", VIEWS)],
+    4: [(variant, VIEWS) for variant in ("default", "prototypes-8", "prototypes-256", "depth-0")],
     5: [("default", VIEWS)],
     6: [("default", VIEWS), ("no-eikonal", VIEWS)],
     7: [("default", VIEWS), ("official-eikonal", VIEWS)],
@@ -56,21 +57,21 @@ SAMPLING = ("opacity_error", "opacity_end_error", "depth_error_sampling")
 
 def views_rows(found: Found, setting: str) -> List[Row]:
     """Claim 3: what attention gains with few views and with more, and whether more views help both."""
-    claim, rows, gains = "coco-inr/3", [], {}
+    claim, rows, gains = "coco-inr/3", [], []
     for views in FEW_AND_MORE:
         pair = [chosen(found, name, views) for name in ("default", "none")]
         rows += compare(claim, "default codebook against no attention", *pair, f"{views} views, {setting}", {}, OBJECT)
-        gains[views] = {
+        gains.append({
             key: {"psnr_masked": pair[0][key]["psnr_masked"] - pair[1][key]["psnr_masked"]}
             for key in pair[0].keys() & pair[1].keys()
-        }
-    few, more = FEW_AND_MORE[0], FEW_AND_MORE[-1]
+        })  # fmt: skip
     larger = {"psnr_masked": Gate("larger on average", lambda ours, base: ours.mean() > base.mean())}
-    what = f"gain by attention with {few} views against with {more}"
-    rows += compare(claim, what, gains[few], gains[more], setting, larger, ("psnr_masked",))
-    for name, text in (("default", "default codebook"), ("none", "no attention")):
-        pair = [chosen(found, name, views) for views in (more, few)]
-        rows += compare(claim, f"{text}, {more} views against {few}", *pair, setting, larger, ("psnr_masked",))
+    for k, (few, more) in enumerate(pairwise(FEW_AND_MORE)):
+        what = f"gain by attention with {few} views against with {more}"
+        rows += compare(claim, what, gains[k], gains[k + 1], setting, larger, ("psnr_masked",))
+        for name, text in (("default", "default codebook"), ("none", "no attention")):
+            pair = [chosen(found, name, views) for views in (more, few)]
+            rows += compare(claim, f"{text}, {more} views against {few}", *pair, setting, larger, ("psnr_masked",))
     return rows
 
 
@@ -78,7 +79,11 @@ def variant_rows(found: Found, setting: str) -> List[Row]:
     """Claims 4, 6 and 7: the preset against one with something changed."""
     ours, at = chosen(found, "default", VIEWS), f"{VIEWS} views, {setting}"
     rows, gates = [], {"psnr_masked": NO_LOWER, "chamfer": NO_LARGER}
-    for name, text in (("prototypes-8", "64 prototypes against 8"), ("depth-0", "three self-attentions against none")):
+    for name, text in (
+        ("prototypes-8", "64 prototypes against 8"),
+        ("prototypes-256", "64 prototypes against 256"),
+        ("depth-0", "three self-attentions against none"),
+    ):
         rows += compare("coco-inr/4", text, ours, chosen(found, name, VIEWS), at, gates, OBJECT)
     other = chosen(found, "no-eikonal", VIEWS)
     gates = {"slope_near": HALF, "slope_volume": HALF, "normal_error": SMALLER}

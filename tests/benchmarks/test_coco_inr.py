@@ -194,15 +194,16 @@ def test_seeds_of_one_object_are_no_independent_witnesses():
 @pytest.mark.parametrize(
     ("gains", "wanted"),
     [
-        ((1.0, 1.2) * 3, [True, True]),
-        ((2.0, -1.0) * 3, [True, False]),
-        ((-0.1, -0.1) * 3, [False, True]),
-        ((-1.0, -1.0) * 3, [False, False]),
-        ((1.0, 1.2), [True]),
+        ((1.0, 1.2) * 3, [True, True, True]),
+        ((2.0, -1.0) * 3, [True, False, True]),
+        ((-0.1, -0.1) * 3, [False, True, False]),
+        ((-1.0, -1.0) * 3, [False, False, False]),
+        ((1.0, 1.2), [True, True]),
+        ((1.0,), []),
     ],
 )
 def test_claim_1_wants_a_gain_and_a_sure_one(gains, wanted):
-    found = {fit(seed=k): made_up(psnr_masked=20 + gain) for k, gain in enumerate(gains)}
+    found = {fit(seed=k): made_up(psnr_masked=20 + g, normal_error=20 - sum(gains)) for k, g in enumerate(gains)}
     found |= {fit("none", seed=k): made_up(parameters=50) for k in range(len(gains))}
     made = coco_inr_prior.rows_of(found, "9 steps")
     assert [row.passed for row in made if row.gate] == wanted
@@ -214,23 +215,34 @@ def test_rows_are_paired_and_leave_out_what_is_not_there():
     found |= {fit("random"): made_up(psnr_masked=21.0), fit("random", seed=1): made_up()}
     made = {row.what.partition(":")[0]: row for row in coco_inr_prior.rows_of(found, "9 steps")}
     assert (made["psnr_masked"].value, made["psnr_masked"].baseline, made["psnr_masked"].seeds) == (20, 20.5, 2)
-    assert made["psnr_masked"].passed is False and made["chamfer"].passed is True
+    assert made["psnr_masked"].passed is False and made["chamfer"].passed is None, "one pair is not judged"
     assert (made["chamfer"].value, made["chamfer"].seeds, made["chamfer"].spread) == (30, 1, None)
     assert coco_inr_prior.rows_of({fit(): made_up()}, "") == []
 
 
 def test_views_rows():
     quality = {("default", 3): 18, ("none", 3): 15, ("default", 6): 20, ("none", 6): 19, ("default", 12): 21,
-               ("none", 12): 22}  # fmt: skip
-    found = {fit(name, views=views): made_up(psnr_masked=value) for (name, views), value in quality.items()}
+               ("none", 12): 22, ("default", 24): 21, ("none", 24): 23}  # fmt: skip
+    found = {
+        fit(name, views=views, seed=seed): made_up(psnr_masked=value)
+        for (name, views), value in quality.items()
+        for seed in range(2)
+    }
     made = [row for row in coco_inr_claims.views_rows(found, "9 steps") if row.gate]
-    assert [(row.value, row.baseline, row.passed) for row in made] == [(3, -1, True), (21, 18, True), (22, 15, True)]
+    assert [(row.value, row.baseline, row.passed) for row in made] == [
+        (3, 1, True), (20, 18, True), (19, 15, True),
+        (1, -1, True), (21, 20, True), (22, 19, True),
+        (-1, -2, True), (21, 21, False), (23, 22, True),
+    ]  # fmt: skip
 
 
 def test_variant_and_sampling_rows():
-    found = {fit(): made_up(), fit("no-eikonal"): made_up(slope_near=0.3, slope_volume=0.3, normal_error=25.0)}
-    found[fit("official-eikonal")] = made_up(psnr_masked=20.1)
-    found[fit("depth-0")] = made_up(psnr_masked=20.1)
+    found = {}
+    for k in range(2):
+        found[fit(seed=k)] = made_up()
+        found[fit("no-eikonal", seed=k)] = made_up(slope_near=0.3, slope_volume=0.3, normal_error=25.0)
+        found[fit("official-eikonal", seed=k)] = made_up(psnr_masked=20.1)
+        found[fit("depth-0", seed=k)] = made_up(psnr_masked=20.1)
     made = coco_inr_claims.variant_rows(found, "9 steps")
     by_claim = {c: passed(row for row in made if row.claim == f"coco-inr/{c}") for c in (4, 6, 7)}
     assert by_claim[4] == {"psnr_masked": False, "chamfer": True}
@@ -242,7 +254,8 @@ def test_variant_and_sampling_rows():
 
 
 def test_pruning_and_exact_rows():
-    found = {fit("dead-codes-pruned"): made_up(psnr_masked=20.4), fit("dead-codes"): made_up()}
+    found = {fit("dead-codes-pruned", seed=k): made_up(psnr_masked=20.4) for k in range(2)}
+    found |= {fit("dead-codes", seed=k): made_up() for k in range(2)}
     times = {"tiny all": 4.0, "tiny pruned": 1.0, "paper all": 9.0, "paper pruned": 1.0, "repeats": 5}
     others = {"attention_times": {**times, "tiny codes": [10, 2], "paper codes": [16384, 1639]}}
     made = coco_inr_claims.pruning_rows(found, others, "9 steps")
@@ -255,8 +268,13 @@ def test_pruning_and_exact_rows():
 def test_head_rows_have_no_truth():
     blind = {"chamfer": None, "normal_error": None}
     names = {"default": 20.0, "none": 19.0, "no-eikonal": 19.0}
-    found = {fit(name, "face", 8, data=Path("face")): made_up(psnr_masked=v, **blind) for name, v in names.items()}
-    found[fit("no-eikonal", "face", 8, data=Path("face"))]["slope_near"] = 0.5
+    found = {
+        fit(name, "face", 8, seed, data=Path("face")): made_up(psnr_masked=value, **blind)
+        for name, value in names.items()
+        for seed in range(2)
+    }
+    for seed in range(2):
+        found[fit("no-eikonal", "face", 8, seed, data=Path("face"))]["slope_near"] = 0.5
     made = coco_inr_claims.head_rows(found, "9 steps")
     assert not [row for row in made if "chamfer" in row.what or "normal" in row.what]
     assert [row.passed for row in made if row.gate] == [True, True, False]
