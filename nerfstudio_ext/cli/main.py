@@ -49,6 +49,7 @@ COMMANDS: Dict[str, str] = {
     "keypoints reconstruct": "nerfstudio_ext.cli.reconstruct:Reconstruct",
     "keypoints weights": "nerfstudio_ext.cli.condition:Weights",
     "list": "nerfstudio_ext.cli.listing:ListRegistered",
+    "mesh score": "nerfstudio_ext.cli.mesh_score:Score",
     "run relocate": "nerfstudio_ext.cli.runs:Relocate",
     "video anchors": "nerfstudio_ext.cli.anchors:Anchors",
     "video compress": "nerfstudio_ext.cli.compress:Compress",
