@@ -25,6 +25,7 @@ from nerfstudio_ext.data.normalise import (
     frame_of,
     is_frame,
     report_kept,
+    report_rays,
     require_finite,
 )
 from nerfstudio_ext.data.surface_dataset import SurfaceDataset
@@ -135,6 +136,7 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
             names = ", ".join(path.stem for path in outputs.image_filenames[:32])
             count = len(outputs.image_filenames)
             text = f"{count} training views: {names}{', ...' if count > 32 else ''}. {report}"
+            text += f" {report_rays(outputs.cameras)}"
             if not kept and dataset.transparency():
                 choice = hasattr(config.dataparser, "alpha_color")
                 other = (
