@@ -25,7 +25,7 @@ from nerfstudio_ext.fields.coco_inr_field import CoCoINRField, CoCoINRFieldConfi
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import LaplaceDensity, alpha_weights, logistic_alpha, render_weights
 from nerfstudio_ext.surface.losses import curvature_loss, eikonal_loss
-from nerfstudio_ext.surface.sampler import ErrorBoundedSampling, sample_error_bounded
+from nerfstudio_ext.surface.sampler import ErrorBoundedSampling, even_shares, sample_error_bounded
 from nerfstudio_ext.surface.sphere import beyond, inverted_sphere_points, sphere_span
 
 NEIGHBOUR = 0.01
@@ -159,11 +159,7 @@ class CoCoINRModel(RayModel):
     def _background(self, origins: Tensor, directions: Tensor, context: Context) -> Float[Tensor, "rays 3"]:
         """Colour from beyond the bounding sphere; the last sample takes what shines through all the others."""
         count = self.config.background_samples
-        shares = torch.linspace(0, 1, count, device=origins.device).expand(len(origins), -1)
-        if self.training:
-            middle = (shares[:, 1:] + shares[:, :-1]) / 2
-            low, high = torch.cat([shares[:, :1], middle], -1), torch.cat([middle, shares[:, -1:]], -1)
-            shares = low + (high - low) * torch.rand_like(low)
+        shares = even_shares(len(origins), count, self.training, origins.device)
         radius = self.config.background_radius or self.config.bounding_radius
         inverse = shares.flip(-1) / beyond(origins, directions, radius)
         points = inverted_sphere_points(origins, directions, inverse).reshape(-1, 4)
