@@ -8,6 +8,7 @@ per step instead of seven times; near-surface eikonal points lie on their rays (
 ray's direction); optional mask and curvature losses.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Literal, Optional, Tuple, Type
 
@@ -66,7 +67,7 @@ class CoCoINRModelConfig(ExtModelConfig):
     initial_beta: float = 0.1
     """Scale of the density at the start, in world units."""
     minimum_beta: float = 1e-4
-    """The scale never falls below this."""
+    """The scale never falls below this; above 0."""
     rgb_loss_mult: float = 1.0
     """Weight of the colour's L1 loss."""
     eikonal_loss_mult: float = 0.1
@@ -273,6 +274,13 @@ def _require_fitting(config: CoCoINRModelConfig, metadata: Dict[str, Any]) -> No
         )
     if not sampling.epsilon > 0:
         raise InputError(f"--pipeline.model.sampling.epsilon {sampling.epsilon:g} must be above 0: no error is none.")
+    # Distances are divided by the scale, which may shrink as far as this.
+    if not config.minimum_beta > 0:
+        raise InputError(
+            f"--pipeline.model.minimum-beta {config.minimum_beta:g} must be above 0, as the paper's 0.0001."
+        )
+    if not 0 <= config.initial_beta < math.inf:
+        raise InputError(f"--pipeline.model.initial-beta {config.initial_beta:g} must be a number, 0 at least.")
     if config.mask_loss_mult > 0 and not metadata.get("has_masks", True):
         raise InputError(
             f"--pipeline.model.mask-loss-mult {config.mask_loss_mult:g} needs masks, and this data has none: bring "
