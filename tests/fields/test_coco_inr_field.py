@@ -133,6 +133,18 @@ def test_nested_load_forgets_the_context():
         assert outer["field"].context() is not first
 
 
+def test_another_precision_forgets_the_context():
+    """Models are moved as a whole, their field with them."""
+    outer = torch.nn.ModuleDict({"field": build()}).eval()
+    with torch.no_grad():
+        single = everything(outer["field"], outer["field"].context())
+        outer.double()
+        double = everything(outer["field"], outer["field"].context())
+        assert double.dtype == torch.float64 and torch.allclose(double.float(), single, atol=1e-4)
+        again = everything(outer.to(torch.float32)["field"], outer["field"].context())
+    assert again.dtype == torch.float32
+
+
 @pytest.mark.parametrize("mode", ["codebook", "free"])
 def test_baked_networks_give_the_same(mode):
     field = build(mode).double().eval()
