@@ -21,8 +21,8 @@ CODEBOOK = torch.randn(30, 12, generator=torch.Generator().manual_seed(1))
 MODES = {"codebook": dict(codebook=CODEBOOK), "free": {}, "none": dict(attention=False)}
 
 
-def build(mode="codebook", **changes):
-    torch.manual_seed(0)
+def build(mode="codebook", seed=0, **changes):
+    torch.manual_seed(seed)
     return CoCoINRFieldConfig(**{**SMALL, **changes}).setup(**copy.deepcopy(MODES[mode]))
 
 
@@ -70,6 +70,23 @@ def test_starts_as_a_sphere_whatever_is_attended_to(mode):
     wanted = radius[:, 0] - 0.6
     assert (sdf - wanted).abs().mean() < 0.2
     assert ((sdf > 0) == (wanted > 0))[wanted.abs() > 0.4].float().mean() > 0.98
+    radii, found = torch.linspace(0, 1.5, 76), []
+    for seed in range(8):
+        field = build(mode, seed, width=256, layers=4)
+        with torch.no_grad():
+            along = field.sdf((radii[:, None, None] * x[:60]).flatten(0, 1), field.context()).view(76, 60)
+        found.append(float(radii[(along < 0).sum(0)].mean()))
+    assert sum(found) / 8 == pytest.approx(0.6, abs=0.06), found
+
+
+def test_the_first_distance_knows_nothing_of_the_codebook():
+    field, x = build(), torch.rand(50, 3) * 2 - 1
+    before, feature = field.sdf_and_feature(x, field.context())
+    field.codebook = CODEBOOK.flip(1) * 3
+    after, other = field.sdf_and_feature(x, field.context())
+    assert torch.equal(before, after) and torch.equal(feature, other)
+    keys, again = (f.context()["sdf"][0][0] for f in (build(), field))
+    assert not torch.allclose(keys, again), "the prototypes do"
 
 
 def test_gradient_against_differences():
