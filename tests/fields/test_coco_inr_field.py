@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, load_codebook
 from nerfstudio_ext.fields.coco_inr_field import CoCoINRFieldConfig
 
 SMALL = dict(
@@ -210,3 +211,43 @@ def test_maps_of_the_attention():
     entropy, colours = field.prototype_maps(torch.rand(7, 3))
     assert entropy.shape == (7, 1) and (entropy >= 0).all() and (entropy <= 1.0001).all()
     assert colours.shape == (7, 3) and (colours >= 0).all() and (colours <= 1).all()
+
+
+def unexplained(attention, read=True):
+    """Variance of a many-coloured pattern on the initial sphere that the colour network leaves after 120 steps.
+
+    The distance is not trained, so that its feature, four numbers wide, cannot learn the pattern in the colour's place.
+
+    Args:
+        attention: Points read prototypes of the default codebook.
+        read: What they read is not zero.
+    """
+    torch.manual_seed(0)
+    sizes = dict(num_prototypes=64, prototype_width=32, heads=4, head_width=16, layers=1, width=4, direction_octaves=0)
+    config = CoCoINRFieldConfig(**{**SMALL, **sizes})
+    field = config.setup(codebook=load_codebook(DEFAULT_CODEBOOK), attention=attention)
+    outwards = torch.nn.functional.normalize(torch.randn(600, 3), dim=-1)
+    x = config.initial_radius * outwards
+    wanted = 0.5 + 0.4 * torch.sin(5 * outwards) * torch.cos(5 * outwards.roll(-1, 1))
+    with torch.no_grad():
+        _, feature, gradient = field.sdf_gradient(x, field.context())
+    modules = [field.colour_network, *([field.readers["colour"], field.prototypes["colour"]] if attention else [])]
+    optimizer = torch.optim.Adam([p for module in modules for p in module.parameters()], lr=1e-2)
+    colour = wanted
+    for _ in range(120):
+        context = field.context()
+        if not read:
+            context = {name: [(keys, 0 * values) for keys, values in rows] for name, rows in context.items()}
+        colour = field.colour(x, -outwards, gradient, feature, context)
+        optimizer.zero_grad()
+        (colour - wanted).abs().mean().backward()
+        optimizer.step()
+    return float((colour - wanted).square().mean() / wanted.var(0).mean())
+
+
+def test_one_layer_of_colour_learns_what_prototypes_tell_it():
+    """The paper's colour head is one layer, so that what is not read cannot be drawn; the feed-forward step after
+    reading alone does not do either."""
+    assert unexplained(attention=True) < 0.3
+    assert unexplained(attention=True, read=False) > 0.5
+    assert unexplained(attention=False) > 0.8
