@@ -274,11 +274,8 @@ def _require_fitting(config: CoCoINRModelConfig, metadata: Dict[str, Any]) -> No
         )
     if not sampling.epsilon > 0:
         raise InputError(f"--pipeline.model.sampling.epsilon {sampling.epsilon:g} must be above 0: no error is none.")
-    # Distances are divided by the scale, which may shrink as far as this.
     if not config.minimum_beta > 0:
-        raise InputError(
-            f"--pipeline.model.minimum-beta {config.minimum_beta:g} must be above 0, as the paper's 0.0001."
-        )
+        raise InputError(f"--pipeline.model.minimum-beta {config.minimum_beta:g} must be above 0: distances go by it.")
     if not 0 <= config.initial_beta < math.inf:
         raise InputError(f"--pipeline.model.initial-beta {config.initial_beta:g} must be a number, 0 at least.")
     if config.mask_loss_mult > 0 and not metadata.get("has_masks", True):
