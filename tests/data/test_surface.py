@@ -265,6 +265,7 @@ def test_what_becomes_of_transparency_is_said_once(blender, tmp_path, capsys):
     manager(blender, num_views=4)
     said = capsys.readouterr().out
     assert said.count("alpha channels") == 1
+    assert said.count("of their rays hit the sphere of radius 1") == 1
     assert "what these hide is white, and the channels are the foreground masks; the dataparser's --alpha-color" in said
     config = SurfaceDataManagerConfig(dataparser=BlenderDataParserConfig(data=blender, alpha_color="black"))
     capsys.readouterr()
