@@ -55,33 +55,25 @@ def split_views(
 
     Args:
         positions: Camera centres.
-        train_views: Indices counted from 0, as text with commas or as numbers; overrides `num_views`.
-        num_views: How many views to choose; none: every 8th is held out and the others train.
-        pick: ``even`` over the indices, or ``farthest``: one after the other, each far from those chosen before.
+        train_views: Indices counted from 0, as text with commas or as numbers.
+        num_views: How many views to choose; none, like `train_views`: every 8th is held out and the others train.
+        pick: As `choose_views`.
         max_test_views: Most held-out views to keep; none: all.
         source: What the views belong to, for messages.
 
     Raises:
-        InputError: An index is out of range, twice there or no number; or no view is left to test, or shall be.
+        InputError: As `choose_views`; or no view is left to test, or shall be.
     """
     count = len(positions)
-    if isinstance(train_views, str):
-        train = _parse_views(train_views, count, source)
-    elif train_views is not None:
-        train = list(train_views)
-    elif num_views is not None:
-        if not 1 <= num_views < count:
-            raise InputError(
-                f"--num-views {num_views} does not fit {source}, which has {count} views: choose 1 to {count - 1}, so "
-                "that at least one is left to test."
-            )
-        train = (
-            _farthest(positions, num_views)
-            if pick == "farthest"
-            else [k * count // num_views for k in range(num_views)]
+    if train_views is None and num_views is None:
+        train = [k for k in range(count) if k % 8 or count == 1]
+    elif train_views is None and num_views is not None and not 1 <= num_views < count:
+        raise InputError(
+            f"--num-views {num_views} does not fit {source}, which has {count} views: choose 1 to {count - 1}, so "
+            "that at least one is left to test."
         )
     else:
-        train = [k for k in range(count) if k % 8 or count == 1]
+        train = choose_views(positions, train_views, num_views, pick, source)
     if max_test_views is not None and max_test_views < 1:
         raise InputError(f"--max-test-views {max_test_views} leaves no view to test: 1 at least.")
     test = sorted(set(range(count)) - set(train))
@@ -89,7 +81,41 @@ def split_views(
         raise InputError(f"All {count} views of {source} train and none is left to test: leave at least one out.")
     if max_test_views is not None and len(test) > max_test_views:
         test = [test[k * len(test) // max_test_views] for k in range(max_test_views)]
-    return ViewSplit(sorted(train), test)
+    return ViewSplit(train, test)
+
+
+def choose_views(
+    positions: Float[Tensor, "views 3"],
+    train_views: Union[str, Sequence[int], None],
+    num_views: Optional[int],
+    pick: Literal["even", "farthest"],
+    source: str,
+) -> List[int]:
+    """Indices of the named views, or of so many, in ascending order; all views may be chosen.
+
+    Args:
+        positions: Camera centres.
+        train_views: Indices counted from 0, as text with commas or as numbers.
+        num_views: How many views to choose; this or `train_views` is given.
+        pick: ``even`` over the indices, or ``farthest``: one after the other, each far from those chosen before.
+        source: What the views belong to, for messages.
+
+    Raises:
+        InputError: Both choices are made; or an index is out of range, twice there or no number.
+    """
+    count = len(positions)
+    if train_views is not None and num_views is not None:
+        raise InputError("--train-views and --num-views each choose the views that train: give one of them.")
+    if train_views is not None:
+        return sorted(_parse_views(train_views, count, source) if isinstance(train_views, str) else train_views)
+    assert num_views is not None
+    if not 1 <= num_views <= count:
+        raise InputError(
+            f"--num-views {num_views} does not fit {source}, which has {count} views: choose 1 to {count}."
+        )
+    if pick == "farthest":
+        return sorted(_farthest(positions, num_views))
+    return [k * count // num_views for k in range(num_views)]
 
 
 def _parse_views(text: str, count: int, source: str) -> List[int]:

@@ -16,16 +16,28 @@ RIM, RIM_ABOVE_MIDDLE = 0.6, 0.2
 are as white in the middle."""
 
 
-def foreground_masks(folder: Path, images: List[Path], layout: str) -> Optional[List[Path]]:
+def foreground_masks(folder: Path, images: List[Path], layout: str, named: bool = False) -> Optional[List[Path]]:
     """Masks, white for the object, in the order of their pictures; None where the folder is missing.
 
     The mask of a.jpg is named after it: a.png, a_mask.png, mask_a.png, or a.jpg.png as COLMAP has it. If names are
     others, it belongs to the picture whose name ends in the same number.
 
+    Args:
+        folder: Where the masks are.
+        images: The pictures.
+        layout: Whose folder this is, for messages.
+        named: The user asked for this folder, by another name than ``none``: there it must be.
+
     Raises:
-        InputError: A picture has two masks or none, one belongs to no picture, or they look inverted.
+        InputError: A picture has two masks or none, one belongs to no picture, they look inverted, or a named folder is
+            missing.
     """
     if not folder.is_dir():
+        if named and folder.name != "none":
+            raise InputError(
+                f"There is no folder of masks {folder}: give the name of the one that there is (--masks), or --masks "
+                "none to train without."
+            )
         return None
     found = pictures_in(folder, layout)
     masks = _by_name(images, found)

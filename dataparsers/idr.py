@@ -45,7 +45,7 @@ class IdrDataParserConfig(ObjectDataParserConfig):
     images: str = "image"
     """Name of the folder of pictures."""
     masks: str = "mask"
-    """Name of the folder of masks, white for the object; without such a folder training knows no masks."""
+    """Name of the folder of masks, white for the object; none: train without. Unless it is named, it may be missing."""
     official_views: Optional[int] = None
     """Train on the published list of this many views (3, 8 or 32) of the DTU, BlendedMVS or H3DS scan that the folder
     is named after."""
@@ -66,7 +66,7 @@ class IdrDataParser(DataParser):
         images, numbers, world, scale = self._matrices(folder / config.camera_file, found)
         if images != sorted(images):
             CONSOLE.print("Pictures go by the numbers in their names, as cameras do, and not by the alphabet.")
-        masks = foreground_masks(folder / config.masks, images, "IDR")
+        masks = foreground_masks(folder / config.masks, images, "IDR", config.masks != IdrDataParserConfig.masks)
         size = picture_size(images)
         intrinsics, poses = [], []
         for number, matrix in zip(numbers, world):

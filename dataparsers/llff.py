@@ -33,7 +33,8 @@ class LlffDataParserConfig(ObjectDataParserConfig):
     images: str = "images"
     """Folder of the pictures; they may be smaller than poses_bounds.npy says (images_4)."""
     masks: str = "masks"
-    """Folder of the masks, white for the object, of the pictures' size."""
+    """Folder of the masks, white for the object, of the pictures' size; none: train without. Unless it is named, it may
+    be missing."""
 
 
 @dataclass
@@ -48,7 +49,7 @@ class LlffDataParser(DataParser):
             raise InputError("llff-data reads a folder: give --data.")
         folder = Path(config.data).expanduser()
         images = pictures_in(folder / config.images, "LLFF")
-        masks = foreground_masks(folder / config.masks, images, "LLFF")
+        masks = foreground_masks(folder / config.masks, images, "LLFF", config.masks != LlffDataParserConfig.masks)
         size = picture_size(images)
         poses, focals = _read_poses(folder / "poses_bounds.npy", images, size)
         views = split_views(

@@ -45,7 +45,7 @@ class ProceduralObjectDataParserConfig(ObjectDataParserConfig):
     up: Up = "z"
     """Axis of a mesh file that points up."""
     num_views: Optional[int] = 6
-    """How many views to train on; all others are held out."""
+    """How many views to train on unless train-views names them; all others are held out."""
     max_test_views: Optional[int] = 8
     """Most views to evaluate on, evenly chosen among those held out."""
 
@@ -77,10 +77,12 @@ class ProceduralObjectDataParser(DataParser):
                 config.camera_path,
             )
         )
+        # The default is no choice, beside which the views that are named would be a second one.
+        usual = config.train_views is not None and config.num_views == ProceduralObjectDataParserConfig.num_views
         views = split_views(
             scene.poses[:, :, 3],
             config.train_views,
-            config.num_views,
+            None if usual else config.num_views,
             config.pick,
             config.max_test_views,
             f"the procedural object '{config.object}'",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.engine.meeting_point import meeting_point
+from nerfstudio_ext.surface.sphere import sphere_span
 
 NormaliseMode = Literal["auto", "file", "cameras"]
 RADIUS = 3.0
@@ -23,6 +24,8 @@ NEAREST, FARTHEST = 1.0, 2.0
 """A frame is kept if no camera stands nearer to its origin than the former, and one farther than the latter."""
 OFF_CENTRE = 0.5
 """Nor may the point that the cameras look at be farther from the origin."""
+CAMERAS_CHECKED, GRID = 32, 16
+"""Cameras, and pixels along each side of their pictures, whose rays are followed to tell what they hit."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,9 @@ def find_normalisation(cameras: Cameras, mode: NormaliseMode) -> Normalisation:
     # Axes that are nearly parallel determine no point: there the file is believed.
     aimed = not determined or float(centre.norm()) < OFF_CENTRE
     if mode == "file" or (mode == "auto" and around and aimed):
-        outside = int((radii >= RADIUS).sum())
-        warning = f"; {outside} of them outside the sphere of radius {RADIUS:g}" if outside else ""
+        warning = _outside(radii)
         if float(radii.min()) < NEAREST:
-            warning = "; some are too close to the sphere of radius 0.6 that training starts from: normalise them"
+            warning += "; some are too close to the sphere of radius 0.6 that training starts from: normalise them"
         return Normalisation(torch.zeros(3), 1.0, f"Cameras stand {span} from the origin and stay there{warning}.")
     reach = float((poses[:, :, 3] - centre).norm(dim=-1).max())
     if reach < 1e-6:
@@ -129,12 +131,31 @@ def _scale(frame: Float[Tensor, "4 4"]) -> float:
 def report_kept(cameras: Cameras) -> str:
     """A sentence about cameras that were brought into the frame of a run that is opened."""
     radii = cameras.camera_to_worlds[:, :, 3].norm(dim=-1)
-    outside = int((radii >= RADIUS).sum())
-    warning = f"; {outside} of them outside the sphere of radius {RADIUS:g}" if outside else ""
     return (
         "The run keeps the frame that it was trained in, although its data, the choice of views or the rule gives "
-        f"another one by now. Cameras stand {_span(radii)} from its origin{warning}."
+        f"another one by now. Cameras stand {_span(radii)} from its origin{_outside(radii)}."
     )
+
+
+def report_rays(cameras: Cameras) -> str:
+    """A sentence about how much of what normalised cameras see is the object's place, and whether any ray is lost."""
+    count = len(cameras)
+    chosen = torch.arange(0, count, -(-count // CAMERAS_CHECKED))
+    indices = chosen.repeat_interleave(GRID * GRID)
+    cells = (torch.arange(GRID) + 0.5) / GRID
+    grid = torch.stack(torch.meshgrid(cells, cells, indexing="ij"), dim=-1).reshape(-1, 2).repeat(len(chosen), 1)
+    sizes = torch.cat([cameras.height[indices], cameras.width[indices]], dim=-1).cpu()
+    rays = cameras.generate_rays(camera_indices=indices[:, None].to(cameras.device), coords=grid * sizes)
+    near, far = sphere_span(rays.origins, rays.directions, 1.0)
+    text = f"{float((far > near).float().mean()):.0%} of their rays hit the sphere of radius 1 about the origin"
+    near, far = sphere_span(rays.origins, rays.directions, RADIUS)
+    missing = float((far <= near).float().mean())
+    return text + (f", and {missing:.0%} miss that of radius {RADIUS:g}." if missing else ".")
+
+
+def _outside(radii: Float[Tensor, "views"]) -> str:
+    count = int((radii >= RADIUS).sum())
+    return f"; {count} of them outside the sphere of radius {RADIUS:g}" if count else ""
 
 
 def _span(radii: Float[Tensor, "views"]) -> str:

@@ -16,7 +16,7 @@ from nerfstudio.data.pixel_samplers import PixelSampler
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from dataparsers._common import split_views
+from dataparsers._common import choose_views
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from nerfstudio_ext.data.normalise import (
     NormaliseMode,
@@ -25,6 +25,7 @@ from nerfstudio_ext.data.normalise import (
     frame_of,
     is_frame,
     report_kept,
+    report_rays,
     require_finite,
 )
 from nerfstudio_ext.data.surface_dataset import SurfaceDataset
@@ -119,8 +120,8 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
         if config.train_views is not None or config.num_views is not None:
             positions = outputs.cameras.camera_to_worlds[:, :, 3]
             source = "the training part of the data"
-            views = split_views(positions, config.train_views, config.num_views, config.pick, None, source)
-            self.train_dataparser_outputs = select_views(outputs, views.train)
+            chosen = choose_views(positions, config.train_views, config.num_views, config.pick, source)
+            self.train_dataparser_outputs = select_views(outputs, chosen)
         outputs, kept = self.train_dataparser_outputs, self.frame is not None
         require_finite(outputs, "training")
         if self.frame is None:
@@ -135,6 +136,7 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
             names = ", ".join(path.stem for path in outputs.image_filenames[:32])
             count = len(outputs.image_filenames)
             text = f"{count} training views: {names}{', ...' if count > 32 else ''}. {report}"
+            text += f" {report_rays(outputs.cameras)}"
             if not kept and dataset.transparency():
                 choice = hasattr(config.dataparser, "alpha_color")
                 other = (

@@ -5,21 +5,27 @@ import struct
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nerfstudio_ext.engine.checkpoints import write_bytes
 from nerfstudio_ext.engine.errors import InputError
 
-_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
 
 
 def read_safetensors(path: Path) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
     """Float tensors, as float32, and the metadata of a .safetensors file.
 
     Raises:
-        InputError: The file is shorter than its header says.
+        InputError: The file is shorter than its header says, or holds numbers of other kinds only.
     """
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
@@ -32,8 +38,15 @@ def read_safetensors(path: Path) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
         if len(part) < end - start:
             raise InputError(f"{path} ends in the middle of '{name}': download it again.")
         if entry["dtype"] in _DTYPES:
-            array = np.frombuffer(part, _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-            tensors[name] = torch.from_numpy(array.astype(np.float32))
+            kind = _DTYPES[entry["dtype"]]
+            values = torch.frombuffer(bytearray(part), dtype=kind) if part else torch.empty(0)
+            tensors[name] = values.reshape(entry["shape"]).float()
+    if header and not tensors:
+        kinds = ", ".join(sorted({entry["dtype"] for entry in header.values()}))
+        raise InputError(
+            f"{path} holds numbers of the kind {kinds} only, which are not read: convert them to one of "
+            f"{', '.join(_DTYPES)}."
+        )
     return tensors, metadata
 
 

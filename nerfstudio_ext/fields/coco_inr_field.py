@@ -5,7 +5,7 @@ is worked out once per training step and once per set of weights, and handed to 
 """
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple, Type, cast
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, cast
 
 import torch
 from jaxtyping import Float
@@ -137,6 +137,11 @@ class CoCoINRField(nn.Module):
     def train(self, mode: bool = True) -> "CoCoINRField":
         self._cached = None
         return super().train(mode)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "CoCoINRField":
+        # What moves to another device or precision leaves the cached numbers behind.
+        self._cached = None
+        return super()._apply(fn, recurse)
 
     def _forget(self, *_) -> None:
         self._cached = None

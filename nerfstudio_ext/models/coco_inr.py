@@ -8,6 +8,7 @@ per step instead of seven times; near-surface eikonal points lie on their rays (
 ray's direction); optional mask and curvature losses.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Literal, Optional, Tuple, Type
 
@@ -25,7 +26,7 @@ from nerfstudio_ext.fields.coco_inr_field import CoCoINRField, CoCoINRFieldConfi
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import LaplaceDensity, alpha_weights, logistic_alpha, render_weights
 from nerfstudio_ext.surface.losses import curvature_loss, eikonal_loss
-from nerfstudio_ext.surface.sampler import ErrorBoundedSampling, sample_error_bounded
+from nerfstudio_ext.surface.sampler import ErrorBoundedSampling, even_shares, sample_error_bounded
 from nerfstudio_ext.surface.sphere import beyond, inverted_sphere_points, sphere_span
 
 NEIGHBOUR = 0.01
@@ -68,7 +69,7 @@ class CoCoINRModelConfig(ExtModelConfig):
     initial_beta: float = 0.1
     """Scale of the density at the start, in world units."""
     minimum_beta: float = 1e-4
-    """The scale never falls below this."""
+    """The scale never falls below this; above 0."""
     rgb_loss_mult: float = 1.0
     """Weight of the colour's L1 loss."""
     eikonal_loss_mult: float = 0.1
@@ -166,11 +167,7 @@ class CoCoINRModel(RayModel):
     def _background(self, origins: Tensor, directions: Tensor, context: Context) -> Float[Tensor, "rays 3"]:
         """Colour from beyond the bounding sphere; the last sample takes what shines through all the others."""
         count = self.config.background_samples
-        shares = torch.linspace(0, 1, count, device=origins.device).expand(len(origins), -1)
-        if self.training:
-            middle = (shares[:, 1:] + shares[:, :-1]) / 2
-            low, high = torch.cat([shares[:, :1], middle], -1), torch.cat([middle, shares[:, -1:]], -1)
-            shares = low + (high - low) * torch.rand_like(low)
+        shares = even_shares(len(origins), count, self.training, origins.device)
         radius = self.config.background_radius or self.config.bounding_radius
         inverse = shares.flip(-1) / beyond(origins, directions, radius)
         points = inverted_sphere_points(origins, directions, inverse).reshape(-1, 4)
@@ -284,6 +281,10 @@ def _require_fitting(config: CoCoINRModelConfig, metadata: Dict[str, Any]) -> No
         )
     if not sampling.epsilon > 0:
         raise InputError(f"--pipeline.model.sampling.epsilon {sampling.epsilon:g} must be above 0: no error is none.")
+    if not config.minimum_beta > 0:
+        raise InputError(f"--pipeline.model.minimum-beta {config.minimum_beta:g} must be above 0: distances go by it.")
+    if not 0 <= config.initial_beta < math.inf:
+        raise InputError(f"--pipeline.model.initial-beta {config.initial_beta:g} must be a number, 0 at least.")
     if config.mask_loss_mult > 0 and not metadata.get("has_masks", True):
         raise InputError(
             f"--pipeline.model.mask-loss-mult {config.mask_loss_mult:g} needs masks, and this data has none: bring "

@@ -93,6 +93,23 @@ def sample_lengths(
     return edges[:, 1:] - edges[:, :-1]
 
 
+def even_shares(rays: int, samples: int, stratified: bool, device: torch.device) -> Float[Tensor, "rays samples"]:
+    """Even shares from 0 to 1 for every ray, ascending.
+
+    Args:
+        rays: Rays of the batch.
+        samples: Shares of each; 2 at least.
+        stratified: Move each at random within its cell, which reaches half-way to its neighbours.
+        device: Where they are made.
+    """
+    shares = torch.linspace(0, 1, samples, device=device).expand(rays, -1)
+    if not stratified:
+        return shares
+    middle = (shares[:, 1:] + shares[:, :-1]) / 2
+    low, high = torch.cat([shares[:, :1], middle], dim=-1), torch.cat([middle, shares[:, -1:]], dim=-1)
+    return low + (high - low) * torch.rand(rays, samples, device=device)
+
+
 @torch.no_grad()
 def sample_error_bounded(
     settings: ErrorBoundedSampling,
@@ -113,7 +130,7 @@ def sample_error_bounded(
         stratified: Draw at random, as training does; otherwise evenly.
     """
     count, device = len(near), near.device
-    t = near[:, None] + (far - near)[:, None] * _even(count, settings.samples_per_round, stratified, device)
+    t = near[:, None] + (far - near)[:, None] * even_shares(count, settings.samples_per_round, stratified, device)
     rays = torch.arange(count, device=device)
     d = sdf_on_rays(rays, t)
     scale = torch.sqrt((t[:, 1:] - t[:, :-1]).square().sum(-1, keepdim=True) / (4 * math.log1p(settings.epsilon)))
@@ -169,13 +186,3 @@ def _final(
         picks = torch.linspace(0, t.shape[-1] - 1, settings.extra_samples, device=t.device).long()
     parts: List[Tensor] = [ends[0][:, None], inverse_cdf(t, weights + 1e-5, u), t[:, picks], ends[1][:, None]]
     return torch.cat(parts, dim=-1).sort(dim=-1).values
-
-
-def _even(count: int, number: int, stratified: bool, device: torch.device) -> Float[Tensor, "rays positions"]:
-    """Shares 0 to 1, even; in training each is moved at random within its cell."""
-    shares = torch.linspace(0, 1, number, device=device).expand(count, -1)
-    if not stratified:
-        return shares
-    middle = (shares[:, 1:] + shares[:, :-1]) / 2
-    low, high = torch.cat([shares[:, :1], middle], dim=-1), torch.cat([middle, shares[:, -1:]], dim=-1)
-    return low + (high - low) * torch.rand(count, number, device=device)

@@ -85,10 +85,17 @@ def test_mesh_of_the_initial_sphere(run: Run, opened, device: str, tmp_path: Pat
     mesh = trimesh.load(tmp_path / "mesh.ply", process=False)
     model = opened(run.name, device).model
     same, _ = extract_mesh(model.signed_distance, 48, 1.5, model.device)
-    assert np.abs(mesh.vertices - largest_component(same).verts).max() < 1e-5, "baking changes nothing"
+    same_part = largest_component(same)
+    assert np.abs(mesh.vertices - same_part.verts).max() < 1e-5, "baking changes nothing"
     radii = np.linalg.norm(mesh.vertices, axis=1)
     assert 0.3 < radii.mean() < 1.1
-    assert np.asarray(mesh.visual.vertex_colors)[:, :3].std() >= 0
+    shown = np.asarray(mesh.visual.vertex_colors)[:, :3]
+    assert shown.std(axis=0).max() > 0.5, "in steps of 255"
+    points, field, context = torch.from_numpy(same_part.verts).to(model.device), model.field, model.field.context()
+    _, feature, gradient = field.sdf_gradient(points, context)
+    inwards = -torch.from_numpy(np.array(mesh.vertex_normals)).to(points)
+    wanted = field.colour(points, inwards, gradient, feature, context).detach().cpu().numpy()
+    assert np.abs(shown - 255 * wanted).max() < 2, "normals may be weighted otherwise"
 
 
 def test_mesh_of_an_unknown_format_is_refused_at_once(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,14 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 
-from nerfstudio_ext.data.normalise import bring_into, find_normalisation, frame_of, is_frame, require_finite
+from nerfstudio_ext.data.normalise import (
+    bring_into,
+    find_normalisation,
+    frame_of,
+    is_frame,
+    report_rays,
+    require_finite,
+)
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.procedural.rigs import rig_poses
 
@@ -55,7 +64,25 @@ def test_one_camera_near_the_object_moves_all():
 def test_the_file_may_be_kept_with_a_word():
     assert "8 of them outside" in find_normalisation(cameras(4.0), "file").report
     assert "too close" in find_normalisation(cameras(0.9), "file").report
+    both = cameras(4.0)
+    both.camera_to_worlds[0, :, 3] *= 0.1
+    report = find_normalisation(both, "file").report
+    assert "7 of them outside" in report and "too close" in report
     assert find_normalisation(cameras(2.5), "cameras").scale == pytest.approx(3 / 1.1 / 2.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("radius", [2.5, 5.0, 10.0])
+def test_rays_that_hit_the_sphere_are_counted(radius):
+    """A unit sphere at distance d fills a circle of radius 1 / sqrt(d^2 - 1) in a picture whose sides are 1 long."""
+    found = re.match(r"(\d+)% of their rays hit the sphere of radius 1", report_rays(cameras(radius)))
+    assert found is not None and int(found[1]) / 100 == pytest.approx(math.pi / (radius**2 - 1), abs=0.02)
+
+
+def test_rays_that_miss_everything_are_told():
+    assert "miss" not in report_rays(cameras(2.0))
+    away = cameras(4.0)
+    away.camera_to_worlds[:4, :, :3] = away.camera_to_worlds[:4, :, :3] * torch.tensor([-1.0, 1.0, -1.0])
+    assert "and 50% miss that of radius 3" in report_rays(away)
 
 
 def test_broken_poses_are_named():

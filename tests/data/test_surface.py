@@ -238,6 +238,14 @@ def test_views_of_any_parser_can_be_chosen(blender, capsys):
     assert [path.name for path in found.eval_dataset.image_filenames] == ["r_0.png", "r_2.png"]
     assert len(manager(blender, num_views=3).train_dataset) == 3
     assert len(manager(blender).train_dataset) == 6
+    for everything in (dict(num_views=6), dict(train_views="5,4,3,2,1,0")):
+        found = manager(blender, **everything)
+        assert [path.name for path in found.train_dataset.image_filenames] == [f"r_{k}.png" for k in range(6)]
+        assert len(found.eval_dataset) == 5, "what is held out is another part of the data"
+    with pytest.raises(InputError, match=r"num-views 7 does not fit .*choose 1 to 6"):
+        manager(blender, num_views=7)
+    with pytest.raises(InputError, match="give one of them"):
+        manager(blender, train_views="0,1", num_views=6)
     with pytest.raises(InputError, match="max-test-views 0 leaves no view"):
         manager(blender, max_test_views=0)
     with pytest.raises(InputError, match="view 6, but the training part"):
@@ -257,6 +265,7 @@ def test_what_becomes_of_transparency_is_said_once(blender, tmp_path, capsys):
     manager(blender, num_views=4)
     said = capsys.readouterr().out
     assert said.count("alpha channels") == 1
+    assert said.count("of their rays hit the sphere of radius 1") == 1
     assert "what these hide is white, and the channels are the foreground masks; the dataparser's --alpha-color" in said
     config = SurfaceDataManagerConfig(dataparser=BlenderDataParserConfig(data=blender, alpha_color="black"))
     capsys.readouterr()

@@ -206,6 +206,14 @@ def test_pictures_and_masks_may_lie_in_other_folders(tmp_path):
         parse(tmp_path, images="grey")
 
 
+def test_a_folder_of_masks_that_was_named_must_be_there(tmp_path):
+    write(tmp_path)
+    with pytest.raises(InputError, match=r"no folder of masks .*msak.*--masks none"):
+        parse(tmp_path, masks="msak")
+    (tmp_path / "mask").rename(tmp_path / "away")
+    assert "fg_mask_filenames" not in parse(tmp_path).metadata, "nobody asked for the usual one"
+
+
 def test_bad_folders_are_named(tmp_path):
     with pytest.raises(InputError, match="holds no pictures"):
         parse(tmp_path)
@@ -246,6 +254,12 @@ def test_pictures_that_are_none_are_named(tmp_path):
         path.write_text("no mask")
     with pytest.raises(InputError, match=r"mask.0\d\d\.png is no picture"):
         parse(tmp_path)
+
+
+def test_two_choices_of_views_are_refused(tmp_path):
+    write(tmp_path)
+    with pytest.raises(InputError, match=r"--train-views and --num-views .*give one of them"):
+        parse(tmp_path, train_views="0,1", num_views=4)
 
 
 def test_no_test_view_is_refused(tmp_path):

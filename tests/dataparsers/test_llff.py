@@ -51,6 +51,13 @@ def test_masks_are_foreground(tmp_path):
     assert float((item["fg_mask"] > 0.5).float().mean()) == pytest.approx(0.25, abs=0.03) and "mask" not in item
 
 
+def test_a_folder_of_masks_that_was_named_must_be_there(tmp_path):
+    write(tmp_path, masks=False)
+    assert "fg_mask_filenames" not in parse(tmp_path).metadata and parse(tmp_path, masks="none")
+    with pytest.raises(InputError, match=r"no folder of masks .*msak"):
+        parse(tmp_path, masks="msak")
+
+
 def test_real_poses_are_read(shared_data):
     outputs = parse(shared_data / "sparse_berlin", train_views="0,1")
     assert len(outputs.cameras) == 2 and int(outputs.cameras.width[0]) == 816

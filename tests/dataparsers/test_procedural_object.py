@@ -36,6 +36,7 @@ def test_views_can_be_named():
         (dict(num_views=4, max_test_views=0), "--max-test-views 0"),
         (dict(object="teapot"), "teapot.*torus-box"),
         (dict(train_views="0,1,2,3,4,5,6,7,8,9,10,11"), "none is left to test"),
+        (dict(train_views="0,1", num_views=4), "--train-views and --num-views .*give one of them"),
     ],
 )
 def test_mistakes_are_named(options, sentence):

@@ -21,6 +21,21 @@ def test_other_programs_can_read_it(tmp_path):
     assert torch.equal(safetensors.load_file(tmp_path / "w.safetensors")["w"].float(), torch.arange(6.0).reshape(2, 3))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_floats_of_every_kind_are_read(tmp_path, dtype):
+    safetensors = pytest.importorskip("safetensors.torch")
+    values = torch.randn(5, 3).to(getattr(torch, dtype))
+    safetensors.save_file({"w": values, "count": torch.arange(3)}, tmp_path / "w.safetensors")
+    assert torch.equal(read_safetensors(tmp_path / "w.safetensors")[0]["w"], values.float())
+
+
+def test_other_numbers_are_named(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({"w": torch.zeros(4, 2, dtype=torch.int8)}, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"w\.safetensors holds numbers of the kind I8 only.*BF16"):
+        read_safetensors(tmp_path / "w.safetensors")
+
+
 def test_a_short_file_is_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     write_safetensors({"w": torch.randn(50)}, path)

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from nerfstudio_ext.codebook.table import DEFAULT_CODEBOOK, load_codebook
 from nerfstudio_ext.fields.coco_inr_field import CoCoINRFieldConfig
 
 SMALL = dict(
@@ -21,8 +22,8 @@ CODEBOOK = torch.randn(30, 12, generator=torch.Generator().manual_seed(1))
 MODES = {"codebook": dict(codebook=CODEBOOK), "free": {}, "none": dict(attention=False)}
 
 
-def build(mode="codebook", **changes):
-    torch.manual_seed(0)
+def build(mode="codebook", seed=0, **changes):
+    torch.manual_seed(seed)
     return CoCoINRFieldConfig(**{**SMALL, **changes}).setup(**copy.deepcopy(MODES[mode]))
 
 
@@ -70,6 +71,23 @@ def test_starts_as_a_sphere_whatever_is_attended_to(mode):
     wanted = radius[:, 0] - 0.6
     assert (sdf - wanted).abs().mean() < 0.2
     assert ((sdf > 0) == (wanted > 0))[wanted.abs() > 0.4].float().mean() > 0.98
+    radii, found = torch.linspace(0, 1.5, 76), []
+    for seed in range(8):
+        field = build(mode, seed, width=256, layers=4)
+        with torch.no_grad():
+            along = field.sdf((radii[:, None, None] * x[:60]).flatten(0, 1), field.context()).view(76, 60)
+        found.append(float(radii[(along < 0).sum(0)].mean()))
+    assert sum(found) / 8 == pytest.approx(0.6, abs=0.06), found
+
+
+def test_the_first_distance_knows_nothing_of_the_codebook():
+    field, x = build(), torch.rand(50, 3) * 2 - 1
+    before, feature = field.sdf_and_feature(x, field.context())
+    field.codebook = CODEBOOK.flip(1) * 3
+    after, other = field.sdf_and_feature(x, field.context())
+    assert torch.equal(before, after) and torch.equal(feature, other)
+    keys, again = (f.context()["sdf"][0][0] for f in (build(), field))
+    assert not torch.allclose(keys, again), "the prototypes do"
 
 
 def test_gradient_against_differences():
@@ -133,6 +151,18 @@ def test_nested_load_forgets_the_context():
         assert outer["field"].context() is not first
 
 
+def test_another_precision_forgets_the_context():
+    """Models are moved as a whole, their field with them."""
+    outer = torch.nn.ModuleDict({"field": build()}).eval()
+    with torch.no_grad():
+        single = everything(outer["field"], outer["field"].context())
+        outer.double()
+        double = everything(outer["field"], outer["field"].context())
+        assert double.dtype == torch.float64 and torch.allclose(double.float(), single, atol=1e-4)
+        again = everything(outer.to(torch.float32)["field"], outer["field"].context())
+    assert again.dtype == torch.float32
+
+
 @pytest.mark.parametrize("mode", ["codebook", "free"])
 def test_baked_networks_give_the_same(mode):
     field = build(mode).double().eval()
@@ -181,3 +211,43 @@ def test_maps_of_the_attention():
     entropy, colours = field.prototype_maps(torch.rand(7, 3))
     assert entropy.shape == (7, 1) and (entropy >= 0).all() and (entropy <= 1.0001).all()
     assert colours.shape == (7, 3) and (colours >= 0).all() and (colours <= 1).all()
+
+
+def unexplained(attention, read=True):
+    """Variance of a many-coloured pattern on the initial sphere that the colour network leaves after 120 steps.
+
+    The distance is not trained, so that its feature, four numbers wide, cannot learn the pattern in the colour's place.
+
+    Args:
+        attention: Points read prototypes of the default codebook.
+        read: What they read is not zero.
+    """
+    torch.manual_seed(0)
+    sizes = dict(num_prototypes=64, prototype_width=32, heads=4, head_width=16, layers=1, width=4, direction_octaves=0)
+    config = CoCoINRFieldConfig(**{**SMALL, **sizes})
+    field = config.setup(codebook=load_codebook(DEFAULT_CODEBOOK), attention=attention)
+    outwards = torch.nn.functional.normalize(torch.randn(600, 3), dim=-1)
+    x = config.initial_radius * outwards
+    wanted = 0.5 + 0.4 * torch.sin(5 * outwards) * torch.cos(5 * outwards.roll(-1, 1))
+    with torch.no_grad():
+        _, feature, gradient = field.sdf_gradient(x, field.context())
+    modules = [field.colour_network, *([field.readers["colour"], field.prototypes["colour"]] if attention else [])]
+    optimizer = torch.optim.Adam([p for module in modules for p in module.parameters()], lr=1e-2)
+    colour = wanted
+    for _ in range(120):
+        context = field.context()
+        if not read:
+            context = {name: [(keys, 0 * values) for keys, values in rows] for name, rows in context.items()}
+        colour = field.colour(x, -outwards, gradient, feature, context)
+        optimizer.zero_grad()
+        (colour - wanted).abs().mean().backward()
+        optimizer.step()
+    return float((colour - wanted).square().mean() / wanted.var(0).mean())
+
+
+def test_one_layer_of_colour_learns_what_prototypes_tell_it():
+    """The paper's colour head is one layer, so that what is not read cannot be drawn; the feed-forward step after
+    reading alone does not do either."""
+    assert unexplained(attention=True) < 0.3
+    assert unexplained(attention=True, read=False) > 0.5
+    assert unexplained(attention=False) > 0.8

@@ -8,6 +8,7 @@ from nerfstudio_ext.surface.sampler import (
     ErrorBoundedSampling,
     _smallest_scale,
     distance_bound,
+    even_shares,
     inverse_cdf,
     opacity_error_bound,
     sample_error_bounded,
@@ -171,3 +172,12 @@ def test_inverse_cdf_follows_the_weights():
 def test_samples_stand_for_the_ray_about_them():
     lengths = sample_lengths(torch.tensor([[1.5, 2.0, 4.0]]), torch.tensor([1.0]), torch.tensor([4.25]))
     torch.testing.assert_close(lengths, torch.tensor([[0.75, 1.25, 1.25]]))
+
+
+def test_shares_are_even_or_one_in_each_cell():
+    even = even_shares(3, 5, False, torch.device("cpu"))
+    assert torch.equal(even, torch.tensor([0, 0.25, 0.5, 0.75, 1]).expand(3, -1))
+    drawn = even_shares(2000, 5, True, torch.device("cpu"))
+    edges = torch.tensor([0, 0.125, 0.375, 0.625, 0.875, 1])
+    assert (drawn >= edges[:-1]).all() and (drawn <= edges[1:]).all()
+    assert torch.allclose(drawn.mean(0), (edges[:-1] + edges[1:]) / 2, atol=0.01), "anywhere in its cell"

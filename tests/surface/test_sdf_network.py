@@ -34,6 +34,21 @@ def test_starts_as_a_sphere(layers, skip, extra):
     assert 0.7 < float(gradient.norm(dim=-1).mean()) < 1.4
 
 
+@pytest.mark.parametrize(("layers", "skip"), [(4, None), (8, 4)])
+def test_the_first_sphere_has_its_radius(layers, skip):
+    """Networks differ by some hundredths; where several change their signs is the radius on average."""
+    directions = torch.nn.functional.normalize(torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    radii = torch.linspace(0, 1.5, 76)
+    found = []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        network = SdfNetwork(39, 256, layers, 257, radius=0.6, skip=skip)
+        with torch.no_grad():
+            inside = network(encode_frequencies(radii[:, None, None] * directions, 6))[..., 0] < 0
+        found.append(float(radii[inside.sum(0)].mean()))
+    assert sum(found) / 8 == pytest.approx(0.6, abs=0.06), found
+
+
 def test_impossible_skip_is_refused():
     with pytest.raises(ValueError, match="skip"):
         SdfNetwork(39, 32, 4, 1, 0.6, skip=2)
