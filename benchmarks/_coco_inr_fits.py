@@ -158,7 +158,10 @@ def more_views(fit: Fit) -> List[int]:
 
 
 def settings_of(fit: Fit) -> Dict[str, Any]:
-    """What decides a fit's result beside its key, as JSON holds it: a kept run of other settings is old."""
+    """What decides a fit's result beside its key, as JSON holds it: a kept run of other settings is old.
+
+    Not the shipped codebook, which each run notes instead: it was learned anew once, with the same recipe and quality.
+    """
     config = config_of(fit)
     optimizer = config.optimizers["field"]
     settings = {
@@ -166,7 +169,6 @@ def settings_of(fit: Fit) -> Dict[str, Any]:
         "model": config.pipeline.model._target.__name__,
         "lr": optimizer["optimizer"].lr,
         "lr_final": optimizer["scheduler"].final,
-        "codebook_sha256": hashlib.sha256(DEFAULT_CODEBOOK.read_bytes()).hexdigest()[:12],
         "held_out": [MOST_VIEWS, HELD_OUT] if fit.data is None else "all",
         "mesh": [CELLS, HALF_SIDE, POINTS],
     }
@@ -233,6 +235,7 @@ def run(fit: Fit) -> Dict[str, Any]:
     return {
         **scores,
         "parameters": trained,
+        "codebook_sha256": hashlib.sha256(DEFAULT_CODEBOOK.read_bytes()).hexdigest()[:12],
         "step_seconds": round(seconds / fit.steps, 4),
         "minutes": round((time.process_time() - start) / 60, 2),
     }

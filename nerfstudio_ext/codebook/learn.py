@@ -71,8 +71,7 @@ def learn_codebook(pictures: Sequence[Float[Tensor, "height width 3"]], options:
     require_table(options.codes, options.width)
     if options.patch < 2:
         raise InputError(f"Patches of side {options.patch} show nothing: 2 pixels are the least.")
-    # In double precision: a sum in another order must not move a patch to another code on another machine.
-    patches = _draw_patches(pictures, options, generator).double()
+    patches = _draw_patches(pictures, options, generator)
     if len(patches) < 4 * options.codes or options.width > patches.shape[1]:
         raise InputError(
             f"{len(pictures)} pictures gave {len(patches)} patches that show something, too few for {options.codes} "
@@ -91,7 +90,7 @@ def learn_codebook(pictures: Sequence[Float[Tensor, "height width 3"]], options:
     whiten = vectors / values.clamp(min=1e-4).sqrt()
     colour = vectors * values.clamp(min=1e-4).sqrt()
 
-    table = _kmeans((train - mean) @ whiten, options, generator)
+    table = _kmeans((train - mean) @ whiten, _distinct_first(train)[: options.codes], options, generator)
     codes = nearest_codes((test - mean) @ whiten, table)
     shown = table[codes] @ colour.T + mean
     gain = float(-10 * torch.log10((test - shown).square().mean() / test.square().mean()))
@@ -151,29 +150,42 @@ def _draw_patches(
 ) -> Float[Tensor, "patches values"]:
     """Random patches, flattened, each less its mean colour and divided by its contrast; flat ones are left out.
 
-    Those of one picture follow one another, the pictures in random order.
+    Those of one picture follow one another, the pictures in random order. In double precision: a sum in another order
+    must not move a patch to another code on another machine.
     """
     per_picture = max(1, options.patches // max(1, len(pictures)))
     found = []
     for index in torch.randperm(len(pictures), generator=generator).tolist():
-        picture = pictures[index]
+        picture = pictures[index].double()
         height, width = picture.shape[:2]
         if min(height, width) < options.patch:
             continue
         windows = picture.unfold(0, options.patch, 1).unfold(1, options.patch, 1).flatten(0, 1)
         chosen = torch.randint(len(windows), (per_picture,), generator=generator)
         found.append(windows[chosen].flatten(2))
-    patches = torch.cat(found) if found else torch.zeros(0, 3, options.patch**2)
+    patches = torch.cat(found) if found else torch.zeros(0, 3, options.patch**2, dtype=torch.float64)
     patches = patches - patches.mean(dim=2, keepdim=True)
     contrast = patches.flatten(1).square().mean(1).sqrt()
     return patches.flatten(1)[contrast > FLAT] / contrast[contrast > FLAT, None]
 
 
+def _distinct_first(rows: Float[Tensor, "n values"]) -> Int[Tensor, "n"]:
+    """Indices of all rows, those that equal one before them last. Patches are drawn with replacement, and of two equal
+    codes the last bit of a distance, which differs between machines, would choose."""
+    inverse = torch.unique(rows, dim=0, return_inverse=True)[1]
+    every = torch.arange(len(rows))
+    first = torch.full((int(inverse.max()) + 1,), len(rows)).scatter_reduce(0, inverse, every, "amin")
+    return (first[inverse] != every).to(torch.int8).argsort(stable=True)
+
+
 def _kmeans(
-    features: Float[Tensor, "n width"], options: LearnOptions, generator: torch.Generator
+    features: Float[Tensor, "n width"],
+    start: Int[Tensor, "codes"],
+    options: LearnOptions,
+    generator: torch.Generator,
 ) -> Float[Tensor, "codes width"]:
-    """Lloyd's rounds; a code that loses all its rows starts again at a random one."""
-    table = features[torch.randperm(len(features), generator=generator)[: options.codes]].clone()
+    """Lloyd's rounds from some of the rows; a code that loses all its rows starts again at a random one."""
+    table = features[start].clone()
     for _ in range(options.iterations):
         codes = nearest_codes(features, table)
         counts = torch.bincount(codes, minlength=options.codes)

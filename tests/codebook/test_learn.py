@@ -26,6 +26,20 @@ def test_learning_is_deterministic_and_useful(pictures):
     assert learned.report["gain_over_flat_db"] > start.report["gain_over_flat_db"]
 
 
+def test_another_machines_last_bits_change_nothing(pictures, monkeypatch):
+    """Patches are drawn with replacement, so that equal ones begin k-means; they must not be left to rounding."""
+    few = [picture[:12, :12] for picture in pictures]
+    options = LearnOptions(codes=32, width=16, patches=2000, iterations=8)
+    plain = learn_codebook(few, options).table
+    distances, noise = torch.cdist, torch.Generator().manual_seed(0)
+
+    def rounded_otherwise(a, b):
+        return distances(a, b) * (1 + 1e-13 * torch.randn(len(a), len(b), generator=noise, dtype=a.dtype))
+
+    monkeypatch.setattr(torch, "cdist", rounded_otherwise)
+    assert torch.equal(learn_codebook(few, options).table.half(), plain.half())
+
+
 def test_nearest_code_against_a_loop():
     features, table = torch.randn(30, 5), torch.randn(7, 5)
     expected = [min(range(7), key=lambda k: float((row - table[k]).norm())) for row in features]
