@@ -1,5 +1,6 @@
 """`ns-ext export ...`: what nerfstudio's own exporter does not do, on CPU and CUDA."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -27,8 +28,12 @@ class ExportMesh:
     """Frame of a moving person, from 0."""
     level: float = 10.0
     """Density on the surface, for methods that have no signed distance."""
-    largest: bool = True
-    """Keep the largest connected part only."""
+    offset: float = 0.0
+    """How far outside of distance 0 the surface is taken, in scales of the density (beta), for methods that have a
+    signed distance; 1 shows thin parts that a short training has made dense and not yet solid."""
+    smallest_part: float = 0.05
+    """Connected parts with fewer faces than this share of the largest one's are left out; 1 keeps that one alone, 0
+    all."""
     normalised: bool = False
     """Leave the mesh in the normalised frame of training instead of the source's units."""
     coarse: bool = True
@@ -45,12 +50,15 @@ class ExportMesh:
         from nerfstudio_ext.export.mesh_file import require_format, write_mesh
         from nerfstudio_ext.export.scene_mesh import colour_mesh, surface_values, to_source_units
         from nerfstudio_ext.surface.isosurface import extract_mesh
-        from nerfstudio_ext.surface.mesh import largest_component
+        from nerfstudio_ext.surface.mesh import large_components
 
         half_side = 1.5 if self.half_side is None else self.half_side
         if self.resolution < 8 or half_side <= 0:
             raise InputError(f"A mesh needs --resolution of 8 at least and a positive --half-side, not "
                              f"{self.resolution} and {half_side}.")  # fmt: skip
+        if not 0 <= self.smallest_part <= 1 or not math.isfinite(self.offset):
+            raise InputError(f"--smallest-part is a share from 0 to 1 and --offset a number, not {self.smallest_part} "
+                             f"and {self.offset}.")  # fmt: skip
         output = self.output or run_folder(self.run) / "mesh.ply"
         require_format(output)
         config, pipeline = open_run(self.run)
@@ -64,7 +72,7 @@ class ExportMesh:
         if self.frame != 0:
             raise InputError(f"--frame {self.frame}: {self.run} was trained with {config.method_name}, which knows one "
                              "moment only.")  # fmt: skip
-        values = surface_values(model, self.level)
+        values = surface_values(model, self.level, self.offset)
         if values is None:
             raise InputError(f"{self.run} was trained with {config.method_name}, which has no surface to export.")
         bake = getattr(getattr(model, "field", None), "bake", None)
@@ -79,8 +87,7 @@ class ExportMesh:
         mesh, evaluated = extract_mesh(
             lambda points: values(points + centre.to(points)), self.resolution, half_side, model.device, coarse=coarse
         )
-        if self.largest:
-            mesh = largest_component(mesh)
+        mesh, dropped = large_components(mesh, self.smallest_part)
         mesh = replace(mesh, verts=mesh.verts + centre.numpy())
         mesh = colour_mesh(model, mesh)
         if not self.normalised:
@@ -88,7 +95,7 @@ class ExportMesh:
         write_mesh(mesh, output)
         CONSOLE.print(
             f"{len(mesh.verts):,} vertices and {len(mesh.faces):,} faces from {evaluated:,} evaluated points "
-            f"({evaluated / self.resolution**3:.0%} of the grid): {output}",
+            f"({evaluated / self.resolution**3:.0%} of the grid){_left_out(dropped)}: {output}",
             soft_wrap=True,
             highlight=False,
         )
@@ -100,4 +107,8 @@ class ExportMesh:
 
         if not 0 <= self.frame < model.num_frames:
             raise InputError(f"--frame {self.frame} is none of the {model.num_frames} frames, counted from 0.")
-        return body_mesh(model, self.frame, self.resolution, self.level, self.half_side, self.largest)
+        return body_mesh(model, self.frame, self.resolution, self.level, self.half_side, self.smallest_part)
+
+
+def _left_out(parts: int) -> str:
+    return f", {parts} small {'part' if parts == 1 else 'parts'} left out" if parts else ""

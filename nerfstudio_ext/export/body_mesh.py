@@ -6,7 +6,7 @@ import numpy as np
 
 from nerfstudio_ext.export.scene_mesh import colour_mesh
 from nerfstudio_ext.surface.isosurface import extract_mesh
-from nerfstudio_ext.surface.mesh import Mesh, largest_component
+from nerfstudio_ext.surface.mesh import Mesh, large_components
 
 MARGIN = 0.1
 """Metres around the vertices that are searched."""
@@ -20,7 +20,7 @@ def body_mesh(
     resolution: int,
     level: float,
     half_side: Optional[float] = None,
-    largest: bool = True,
+    smallest_part: float = 1.0,
 ) -> Mesh:
     """The surface about the body in one frame, with colours.
 
@@ -30,7 +30,7 @@ def body_mesh(
         resolution: Grid points along each side of the cube around the body.
         level: Density on the surface.
         half_side: Of that cube, metres; none: what the body needs.
-        largest: Keep the largest connected part alone.
+        smallest_part: Faces that a connected part has at least, over those of the part with most; 1 keeps that alone.
 
     Raises:
         InputError: The density never crosses the level.
@@ -47,7 +47,6 @@ def body_mesh(
     # Density says nothing about the distance to the surface, so no block of the grid may be skipped; large chunks, for
     # the codes are diffused once in each.
     mesh, _ = extract_mesh(values, resolution, half_side, model.device, chunk=CHUNK, coarse=False)
-    if largest:
-        mesh = largest_component(mesh)
+    mesh, _ = large_components(mesh, smallest_part)
     placed = Mesh((mesh.verts + centre.numpy()).astype(np.float32), mesh.faces)
     return colour_mesh(model, placed, time=number / max(len(model.motion.vertices) - 1, 1))

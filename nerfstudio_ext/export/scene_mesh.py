@@ -14,16 +14,21 @@ OFFSET = 0.02
 """How far before a vertex the ray that looks at it starts, in units of the normalised scene."""
 
 
-def surface_values(model: nn.Module, level: float) -> Optional[Values]:
+def surface_values(model: nn.Module, level: float, offset: float = 0.0) -> Optional[Values]:
     """What is negative inside the model's object: a signed distance, or the level less the density; None for neither.
 
     Args:
         model: Trained; offers `signed_distance(points)` or `density(points)`, or a nerfstudio field with `density_fn`.
         level: Density on the surface.
+        offset: How far outside of distance 0 the surface is, in scales of the model's density, where it has one.
     """
     distance: Any = getattr(model, "signed_distance", None)
     if distance is not None:
-        return distance
+        scale = getattr(getattr(model, "density", None), "beta", None)
+        if not offset or scale is None:
+            return distance
+        shift = offset * float(scale)
+        return lambda points: distance(points) - shift
     own: Any = getattr(model, "density", None)
     # A VolSDF-like model keeps a module of that name, which takes distances; it has returned above.
     if own is not None:

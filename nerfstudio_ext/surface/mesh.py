@@ -1,7 +1,7 @@
 """Triangle meshes, and those of an occupancy on a lattice."""
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -42,6 +42,16 @@ def mesh_of_occupancy(volume: Float[Tensor, "x y z"], box: Float[Tensor, "2 3"],
 
 def largest_component(mesh: Mesh) -> Mesh:
     """The connected part with most faces."""
+    return large_components(mesh, 1.0)[0]
+
+
+def large_components(mesh: Mesh, share: float) -> Tuple[Mesh, int]:
+    """The connected parts that are not small, and how many were left out.
+
+    Args:
+        mesh: Of any parts.
+        share: Faces that a part has at least, over those of the part with most; 1 keeps that one alone, 0 all.
+    """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -49,8 +59,12 @@ def largest_component(mesh: Mesh) -> Mesh:
     rows, columns = np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
     links = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(len(mesh.verts),) * 2)
     labels = connected_components(links, directed=False)[1]
-    largest = np.bincount(labels[mesh.faces[:, 0]]).argmax()
-    keep = labels == largest
+    counts = np.bincount(labels[mesh.faces[:, 0]], minlength=labels.max() + 1)
+    large = counts >= max(share * counts.max(), 1)
+    if share >= 1:
+        large = np.arange(len(counts)) == counts.argmax()
+    keep = large[labels]
     renumbered = np.cumsum(keep) - 1
     faces = renumbered[mesh.faces[keep[mesh.faces[:, 0]]]]
-    return Mesh(mesh.verts[keep], faces, None if mesh.colours is None else mesh.colours[keep])
+    kept = Mesh(mesh.verts[keep], faces, None if mesh.colours is None else mesh.colours[keep])
+    return kept, int((counts > 0).sum() - large.sum())

@@ -8,7 +8,7 @@ from nerfstudio_ext.export.mesh_file import write_mesh
 from nerfstudio_ext.export.scene_mesh import to_source_units, vertex_normals
 from nerfstudio_ext.procedural.objects import OBJECTS
 from nerfstudio_ext.surface.isosurface import extract_mesh
-from nerfstudio_ext.surface.mesh import Mesh, largest_component
+from nerfstudio_ext.surface.mesh import Mesh, large_components, largest_component
 
 CPU = torch.device("cpu")
 
@@ -53,6 +53,19 @@ def test_largest_part_is_kept():
     kept = largest_component(mesh)
     assert len(kept.verts) < len(mesh.verts) == len(mesh.colours)
     assert np.abs(np.linalg.norm(kept.verts, axis=1) - 0.6).max() < 0.002 and len(kept.colours) == len(kept.verts)
+
+
+def test_parts_that_are_not_small_are_kept():
+    def three(points):
+        others = [(points - x).norm(dim=-1) - radius for x, radius in ((0.75, 0.2), (-0.8, 0.05))]
+        return torch.minimum(ball(points), torch.minimum(*others))
+
+    mesh, _ = extract_mesh(three, 96, 1.0, CPU)
+    for share, dropped in ((1.0, 2), (0.05, 1), (0.0, 0)):
+        kept, left_out = large_components(mesh, share)
+        assert left_out == dropped
+        assert (kept.verts[:, 0].max() > 0.7) == (dropped < 2) and (kept.verts[:, 0].min() < -0.7) == (dropped == 0)
+        assert kept.faces.max() == len(kept.verts) - 1
 
 
 @pytest.mark.parametrize("name", ["m.obj", "m.ply", "m.glb"])
