@@ -18,6 +18,7 @@ from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils import comms
 from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from torch.cuda.amp.grad_scaler import GradScaler
 
 from nerfstudio_ext.engine.checkpoints import atomic_save, find_checkpoint, read_checkpoint, write_config
@@ -142,6 +143,8 @@ class ExtTrainer(Trainer):
         except KeyboardInterrupt:
             if self.training_state != "completed":
                 self._leave_early()
+        finally:
+            _stop_rendering()
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """Run one guarded iteration; see the parent."""
@@ -288,6 +291,20 @@ def _without_options(arguments: List[str], options: Tuple[str, ...]) -> List[str
         else:
             kept.append(argument)
     return kept
+
+
+def _stop_rendering(patience: float = 10.0) -> None:
+    """End the viewer's render threads: one that is inside torch when the interpreter goes away aborts the process.
+
+    Args:
+        patience: Seconds that each of them has; they look up at every line of Python.
+    """
+    rendering = [thread for thread in threading.enumerate() if isinstance(thread, RenderStateMachine)]
+    for thread in rendering:
+        thread.running, thread.interrupt_render_flag = False, True
+        thread.render_trigger.set()
+    for thread in rendering:
+        thread.join(patience)
 
 
 @contextmanager

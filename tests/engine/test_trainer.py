@@ -4,10 +4,12 @@ import os
 import shlex
 import signal
 import sys
+import threading
 
 import pytest
 import torch
 import yaml
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
 
 from nerfstudio_ext.engine import checkpoints
 from nerfstudio_ext.engine import trainer as trainer_module
@@ -21,6 +23,18 @@ def saved(folder):
 
 def weights(trainer):
     return torch.cat([parameter.detach().flatten() for parameter in trainer.pipeline.model.network.parameters()])
+
+
+class Rendering(RenderStateMachine):
+    """The thread that the viewer has for each visitor, without a visitor."""
+
+    def __init__(self):
+        threading.Thread.__init__(self, daemon=True)
+        self.running, self.render_trigger = True, threading.Event()
+
+    def run(self):
+        while self.running:
+            self.render_trigger.wait(0.1)
 
 
 @pytest.fixture
@@ -218,6 +232,19 @@ class TestInterrupt:
         trainer._train_complete_viewer = lambda: os.kill(os.getpid(), signal.SIGINT)
         trainer.train()
         assert saved(tmp_path) == ["step-000000011.ckpt"]
+
+    @pytest.mark.parametrize("interrupted", [False, True])
+    def test_nobody_renders_any_more(self, tmp_path, interrupted):
+        """A render thread inside torch would abort the process when the interpreter goes away."""
+        trainer, rendering = toy_trainer(tmp_path), Rendering()
+        rendering.start()
+        if interrupted:
+            interrupt_after(trainer, 4)
+            with pytest.raises(SystemExit):
+                trainer.train()
+        else:
+            trainer.train()
+        assert not rendering.is_alive()
 
     @pytest.mark.parametrize("handler", [signal.SIG_DFL, lambda number, frame: sys.exit(9)], ids=["none", "a host's"])
     def test_termination_does_the_same(self, tmp_path, capsys, termination_handler, handler):
