@@ -19,6 +19,7 @@ from nerfstudio_ext.codebook.attention import (
     KeysValues,
     attention_entropy,
 )
+from nerfstudio_ext.surface.feature_grid import FeatureGrid
 from nerfstudio_ext.surface.sdf_network import SdfNetwork, SharpSoftplus, encode_frequencies, encoded_dims
 
 Context = Dict[str, List[KeysValues]]
@@ -58,6 +59,11 @@ class CoCoINRFieldConfig(InstantiateConfig):
     """Octaves of the view direction's encoding."""
     background_octaves: int = 10
     """Octaves of the encoding of background points."""
+    grid_sizes: Tuple[int, ...] = ()
+    """Points along each side of grids of trained features that join the encoding of the position for the distance
+    (not in the paper; fine detail in far fewer steps); none: the encoding alone."""
+    grid_radius: float = 1.2
+    """Half the side of the cube about the origin that the grids fill, in units of the normalised scene."""
     initial_radius: float = 0.6
     """Radius of the sphere that training starts from, in units of the normalised scene."""
 
@@ -86,7 +92,9 @@ class CoCoINRField(nn.Module):
         self._cached: Optional[Context] = None
         self.register_load_state_dict_post_hook(CoCoINRField._forget)
 
-        position = encoded_dims(3, config.position_octaves)
+        encoded = encoded_dims(3, config.position_octaves)
+        self.grid = FeatureGrid(config.grid_sizes, config.grid_radius) if config.grid_sizes else None
+        position = encoded + (self.grid.width if self.grid is not None else 0)
         direction = encoded_dims(3, config.direction_octaves)
         beyond = encoded_dims(4, config.background_octaves)
         colour = encoded_dims(3, config.colour_octaves) + direction + 3 + config.width
@@ -104,7 +112,13 @@ class CoCoINRField(nn.Module):
 
         extra = 2 if attention else 1
         self.sdf_network = SdfNetwork(
-            extra * position, config.width, config.layers, 1 + config.width, config.initial_radius, config.skip
+            extra * position,
+            config.width,
+            config.layers,
+            1 + config.width,
+            config.initial_radius,
+            config.skip,
+            features=range(encoded, position),
         )
         self.colour_network = _mlp(colour, config.width, config.colour_layers, 3, nn.ReLU)
         self.background_density = _mlp(extra * beyond, config.width, config.layers, 1 + config.width, SharpSoftplus)
@@ -163,11 +177,16 @@ class CoCoINRField(nn.Module):
                 self.prototypes[name] = Prototypes(self.prototypes[name](self.codebook).detach(), trained=False)
         self.codebook, self._cached = None, None
 
+    def _position(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n encoded"]:
+        """What the distance network sees of a point, and asks the prototypes with."""
+        h = encode_frequencies(x, self.config.position_octaves)
+        return h if self.grid is None else torch.cat([h, self.grid(x)], dim=-1)
+
     def sdf_and_feature(
         self, x: Float[Tensor, "n 3"], context: Context
     ) -> Tuple[Float[Tensor, "n"], Float[Tensor, "n width"]]:
         """Signed distance, negative inside, and the feature for the colour, at points of the normalised frame."""
-        h = encode_frequencies(x, self.config.position_octaves)
+        h = self._position(x)
         if "sdf" in context:
             h = torch.cat([h, self.readers["sdf"](h, context["sdf"])], dim=-1)
         out = self.sdf_network(h)
@@ -224,7 +243,7 @@ class CoCoINRField(nn.Module):
         """How widely points spread over the distance network's prototypes (0 for one, 1 for all alike), and which ones
         they read: each prototype has a colour in [0, 1] of its own, mixed by attention."""
         read = cast(Attention, cast(CoordinateAttention, self.readers["sdf"]).reads[0])
-        h = encode_frequencies(x, self.config.position_octaves)
+        h = self._position(x)
         weights = read.weights(h, self.context()["sdf"][0])
         # Hues a golden section apart: neighbours in the list are far apart on the circle.
         hues = torch.arange(weights.shape[-1], device=x.device) * 0.618034

@@ -53,16 +53,25 @@ class SdfNetwork(nn.Module):
 
     Args:
         in_dim: Width of the input; its first three columns are the raw position, everything else starts with zero
-            weight.
+            weight, unless it is one of the `features`.
         width: Hidden width.
         layers: Hidden layers.
         out_dim: Outputs, the distance first.
         radius: Radius of the initial sphere in world units.
         skip: Hidden layer (counted from 0) that sees the input again, scaled as in DeepSDF; none: no skip.
+        features: Columns of trained features that are close to 0 at the start; their weights are not, or neither would
+            ever move.
     """
 
     def __init__(
-        self, in_dim: int, width: int, layers: int, out_dim: int, radius: float, skip: Optional[int] = None
+        self,
+        in_dim: int,
+        width: int,
+        layers: int,
+        out_dim: int,
+        radius: float,
+        skip: Optional[int] = None,
+        features: range = range(0),
     ) -> None:
         super().__init__()
         if skip is not None and not (0 < skip < layers and in_dim < width):
@@ -85,7 +94,8 @@ class SdfNetwork(nn.Module):
                     linear.weight.normal_(0.0, math.sqrt(2 / outputs))
                     linear.bias.zero_()
                 if k == 0:
-                    linear.weight[:, 3:] = 0
+                    linear.weight[:, 3 : features.start] = 0
+                    linear.weight[:, max(3, features.stop) :] = 0
                 elif k == skip:
                     linear.weight[:, width - in_dim + 3 :] = 0
             linears.append(weight_norm(linear))

@@ -80,6 +80,36 @@ def test_starts_as_a_sphere_whatever_is_attended_to(mode):
     assert sum(found) / 8 == pytest.approx(0.6, abs=0.06), found
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_grids_leave_the_initial_sphere_and_learn_from_the_first_step(mode):
+    x = torch.rand(200, 3) * 2 - 1
+    field = build(mode, grid_sizes=(3, 5), width=256, layers=4)
+    sdf = field.sdf(x, field.context())
+    assert (sdf - (x.norm(dim=-1) - 0.6)).abs().mean() < 0.2
+    field.sdf_gradient(x, field.context())[2].norm(dim=-1).sub(1).square().mean().backward()
+    assert field.grid.table.grad.abs().sum(1).gt(0).float().mean() > 0.9
+    assert field.sdf_network.linears[0].parametrizations.weight.original1.grad[:, 15:23].abs().max() > 0
+
+
+def test_grids_hold_detail_that_the_encoding_cannot():
+    """A bumpy sphere, from distances alone."""
+    errors = {}
+    for grid_sizes in ((), (16, 32)):
+        field = build("none", grid_sizes=grid_sizes, width=32)
+        rates = [{"params": [p for name, p in field.named_parameters() if name != "grid.table"]}]
+        rates += [{"params": [field.grid.table], "lr": 3e-2}] if grid_sizes else []
+        optimizer = torch.optim.Adam(rates, lr=3e-3)
+        for _ in range(200):
+            x = torch.nn.functional.normalize(torch.randn(1000, 3), dim=-1) * (0.4 + 0.4 * torch.rand(1000, 1))
+            wanted = x.norm(dim=-1) - 0.6 + 0.05 * torch.sin(12 * x).prod(-1)
+            loss = (field.sdf(x, field.context()) - wanted).abs().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        errors[grid_sizes] = float(loss)
+    assert errors[(16, 32)] < 0.6 * errors[()], errors
+
+
 def test_the_first_distance_knows_nothing_of_the_codebook():
     field, x = build(), torch.rand(50, 3) * 2 - 1
     before, feature = field.sdf_and_feature(x, field.context())
@@ -90,8 +120,11 @@ def test_the_first_distance_knows_nothing_of_the_codebook():
     assert not torch.allclose(keys, again), "the prototypes do"
 
 
-def test_gradient_against_differences():
-    field = build().double()
+@pytest.mark.parametrize("grid_sizes", [(), (3, 5)])
+def test_gradient_against_differences(grid_sizes):
+    field = build(grid_sizes=grid_sizes).double()
+    if grid_sizes:
+        torch.nn.init.normal_(field.grid.table)
     context = field.context()
     x = torch.rand(5, 3, dtype=torch.float64)
     gradient = field.sdf_gradient(x, context)[2]
@@ -163,9 +196,9 @@ def test_another_precision_forgets_the_context():
     assert again.dtype == torch.float32
 
 
-@pytest.mark.parametrize("mode", ["codebook", "free"])
-def test_baked_networks_give_the_same(mode):
-    field = build(mode).double().eval()
+@pytest.mark.parametrize(("mode", "grid_sizes"), [("codebook", ()), ("free", ()), ("codebook", (4,))])
+def test_baked_networks_give_the_same(mode, grid_sizes):
+    field = build(mode, grid_sizes=grid_sizes).double().eval()
     before = everything(field, field.context())
     size = sum(p.numel() for p in field.parameters() if p.requires_grad)
     field.bake()
