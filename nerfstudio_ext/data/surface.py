@@ -28,6 +28,7 @@ from nerfstudio_ext.data.normalise import (
     report_rays,
     require_finite,
 )
+from nerfstudio_ext.data.object_pixels import ObjectPixelSampler
 from nerfstudio_ext.data.surface_dataset import SurfaceDataset
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.surface.mesh import Mesh
@@ -54,6 +55,8 @@ class SurfaceDataManagerConfig(VanillaDataManagerConfig):
     """Likewise, how many views to train on."""
     pick: Literal["even", "farthest"] = "farthest"
     """How num-views chooses: evenly over the indices, or far from one another."""
+    object_share: float = 0.0
+    """Share of each batch's rays that is drawn from the masks' pixels; the others come from anywhere."""
     max_test_views: Optional[int] = None
     """Most of the dataparser's held-out views to evaluate on, evenly chosen; none: all."""
 
@@ -201,7 +204,15 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
         # The stock method writes a tensor into the config, and with it into config.yml.
         equirectangular = bool((dataset.cameras.camera_type == CameraType.EQUIRECTANGULAR.value).all())
         sampler = copy.deepcopy(self.config.pixel_sampler)
-        return sampler.setup(num_rays_per_batch=num_rays_per_batch, is_equirectangular=equirectangular)
+        options = dict(num_rays_per_batch=num_rays_per_batch, is_equirectangular=equirectangular)
+        if self.config.object_share == 0 or dataset is not self.train_dataset:
+            return sampler.setup(**options)
+        if not dataset.has_masks:
+            raise InputError(
+                f"--pipeline.datamanager.object-share {self.config.object_share} needs foreground masks, and this data "
+                "has none."
+            )
+        return ObjectPixelSampler(sampler, self.config.object_share, **options)
 
     def get_datapath(self) -> Path:
         """The source, beside which the viewer keeps camera paths; the working directory where there is none."""
