@@ -40,7 +40,12 @@ def _preset(name: str, text: str, model: CoCoINRModelConfig, rays: int, lr: floa
         dataparser=ProceduralObjectDataParserConfig(), train_num_rays_per_batch=rays, eval_num_rays_per_batch=rays
     )
     pipeline = ExtPipelineConfig(datamanager=manager, model=model)
-    optimizers = {"field": exponential(AdamBetasOptimizerConfig(lr=lr), final=0.1)}
+    # The last two serve options only: grids of features see few of the points and move faster, gains are few numbers.
+    optimizers = {
+        "field": exponential(AdamBetasOptimizerConfig(lr=lr), final=0.1),
+        "grid": exponential(AdamBetasOptimizerConfig(lr=1e-2, eps=1e-15, betas=(0.9, 0.99)), final=0.1),
+        "gains": exponential(AdamBetasOptimizerConfig(lr=1e-3), final=0.1),
+    }
     config = trainer(name, None, pipeline, optimizers, steps_per_save=5000, steps=steps, display_images=64)
     return MethodSpecification(config, description=text)
 

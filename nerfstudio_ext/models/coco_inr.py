@@ -59,6 +59,9 @@ class CoCoINRModelConfig(ExtModelConfig):
     opacity: Literal["laplace", "logistic"] = "laplace"
     """What distances become: a density (VolSDF, as in the paper) or the opacity of each interval (NeuS); samples are
     placed by the former's error bound either way."""
+    picture_gains: bool = False
+    """Learn for every training picture a gain per colour channel (not in the paper): cameras that set exposure and
+    white balance by themselves need it. Renders are in the pictures' mean exposure."""
     background_samples: int = 32
     """Samples beyond the bounding sphere."""
     bounding_radius: float = 3.0
@@ -102,12 +105,17 @@ class CoCoINRModel(RayModel):
         )
         self.field = config.field.setup(codebook=codebook, attention=attention)
         self.density = LaplaceDensity(config.initial_beta, config.minimum_beta)
+        self.log_gains = Parameter(torch.zeros(self.num_train_data, 3)) if config.picture_gains else None
         if not opened:
             trained = sum(p.numel() for p in self.field.parameters() if p.requires_grad)
             CONSOLE.print(f"{trained:,} trainable numbers in the four networks")
 
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
-        return {"field": [*self.field.parameters(), *self.density.parameters()]}
+        """``field``, and where there are any ``grid`` and ``gains``, which learn at rates of their own."""
+        table = {} if self.field.grid is None else {"grid": [self.field.grid.table]}
+        gains = {} if self.log_gains is None else {"gains": [self.log_gains]}
+        networks = [p for name, p in self.field.named_parameters() if name != "grid.table"]
+        return {"field": [*networks, *self.density.parameters()], **table, **gains}
 
     def get_outputs(self, ray_bundle: RayBundle) -> Dict[str, Tensor]:
         """Colours of a flat bundle of rays, with the gradients that the eikonal loss needs while training."""
@@ -144,6 +152,8 @@ class CoCoINRModel(RayModel):
             "normals": (normals + 1) / 2,
         }
         if self.training:
+            if self.log_gains is not None:
+                outputs["rgb"] = outputs["rgb"] * self._gains()[ray_bundle.camera_indices[..., 0]]
             outputs.update(self._regularised_gradients(origins, directions, starts, context))
         else:
             outputs["foreground"] = foreground
@@ -152,6 +162,11 @@ class CoCoINRModel(RayModel):
                 surface = origins + outputs["depth"] * directions
                 outputs["prototype_entropy"], outputs["prototypes"] = self.field.prototype_maps(surface)
         return outputs
+
+    def _gains(self) -> Float[Tensor, "pictures 3"]:
+        """Gains of the training pictures; their geometric mean is 1, or colours and gains could drift together."""
+        assert self.log_gains is not None
+        return torch.exp(self.log_gains - self.log_gains.mean(0))
 
     def signed_distance(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """Signed distance, negative inside, at points of the normalised frame."""
@@ -220,8 +235,12 @@ class CoCoINRModel(RayModel):
         self, outputs: Dict[str, Tensor], batch: Dict[str, Tensor]
     ) -> Tuple[Dict[str, float], Dict[str, Tensor]]:
         """The scores of every ray model, and where normals are known ``normal_error`` in degrees, over the pixels that
-        are object in both."""
+        are object in both. With gains of the pictures also ``cc_psnr`` and ``cc_psnr_masked``: a held-out picture's
+        own exposure and white balance, which nothing can foretell, are taken out first.
+        """
         metrics, images = super().get_image_metrics_and_images(outputs, batch)
+        if self.config.picture_gains:
+            metrics.update(_corrected_scores(outputs["rgb"], self._colours(batch), batch.get("fg_mask")))
         images["geometry"] = torch.cat([outputs["normals"], outputs["accumulation"].expand(-1, -1, 3)], dim=1)
         if "fg_mask" in batch and "gt_normals" in batch:
             _, both = self.object_pixels(outputs, batch)
@@ -239,6 +258,25 @@ class CoCoINRModel(RayModel):
         """Trainable numbers and the final scale of the density."""
         count = sum(p.numel() for p in self.field.parameters() if p.requires_grad)
         return {"num_parameters": float(count), "beta": float(self.density.beta)}
+
+
+def _corrected_scores(
+    shown: Float[Tensor, "height width 3"],
+    wanted: Float[Tensor, "height width 3"],
+    mask: Optional[Float[Tensor, "height width 1"]],
+) -> Dict[str, float]:
+    """PSNR after each channel took the gain that suits it best, over all pixels and over those of the mask."""
+    everything = torch.ones_like(shown[..., 0], dtype=torch.bool)
+    parts = {"cc_psnr": everything}
+    if mask is not None and bool((mask > 0.5).any()):
+        parts["cc_psnr_masked"] = mask.to(shown.device)[..., 0] > 0.5
+    scores = {}
+    for name, part in parts.items():
+        a, b = shown[part], wanted[part]
+        gain = (a * b).sum(0) / a.square().sum(0).clamp(min=1e-9)
+        error = ((a * gain).clamp(0, 1) - b).square().mean()
+        scores[name] = float(-10 * torch.log10(error + 1e-9))
+    return scores
 
 
 def _require_at_least(least: int, prefix: str, settings: Any, *names: str) -> None:

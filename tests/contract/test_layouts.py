@@ -42,17 +42,19 @@ def scene() -> ObjectScene:
 
 
 def test_idr_from_files_to_scores(scene: ObjectScene, tmp_path: Path) -> None:
-    """With its masks, what `data make` writes besides, and a codebook whose file is gone when the run is opened."""
+    """With its masks, what `data make` writes besides, gains, grids, and a codebook whose file is gone when the run is
+    opened."""
     write_object_scene(scene, tmp_path / "it")
     table = tmp_path / "table.safetensors"
     table.write_bytes(DEFAULT_CODEBOOK.read_bytes())
     config = tiny_config("coco-inr-tiny", tmp_path / "out")
     config.pipeline.datamanager.dataparser = IdrDataParserConfig(data=tmp_path / "it", num_views=4, max_test_views=2)
     config.pipeline.model.mask_loss_mult, config.pipeline.model.codebook = 0.1, str(table)
+    config.pipeline.model.picture_gains, config.pipeline.model.field.grid_sizes = True, (4, 8)
     run = train(config)
     table.unlink()
     assert np.isfinite(run.losses).all()
-    assert scores(run, tmp_path).keys() >= SCORES | TRUTH
+    assert scores(run, tmp_path).keys() >= SCORES | TRUTH | {"cc_psnr", "cc_psnr_masked"}
 
 
 def test_llff_from_files_to_scores(scene: ObjectScene, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from nerfstudio_ext.models.coco_inr import CoCoINRModelConfig
 SMALL = dict(num_prototypes=8, prototype_width=16, heads=2, head_width=8, depth=1, layers=2, width=32)
 
 
-def build(seed=0, metadata=None, **changes):
+def build(seed=0, metadata=None, num_train_data=1, **changes):
     """A model so small that a step takes some milliseconds."""
     torch.manual_seed(seed)
     config = copy.deepcopy(coco_inr_tiny.config.pipeline.model)
@@ -24,7 +25,9 @@ def build(seed=0, metadata=None, **changes):
     for key, value in changes.items():
         part, _, name = key.rpartition(".")
         setattr(getattr(config, part) if part else config, name, value)
-    return config.setup(scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=1, metadata=metadata or {}, device="cpu")
+    return config.setup(
+        scene_box=SceneBox(torch.zeros(2, 3)), num_train_data=num_train_data, metadata=metadata or {}, device="cpu"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +236,44 @@ def test_learns_the_surface_and_needs_its_eikonal_loss(views):
         if weight:
             assert (outputs["rgb"] - batch["image"]).abs().mean() < 0.7 * before
     assert deviations[0.1] < 0.5 * deviations[0.0]
+
+
+def test_gains_learn_how_brightly_each_picture_was_taken(views):
+    """Six pictures of one object, three of them darker and redder; renders are in between."""
+    bundles, drawn = views
+    casts = [torch.tensor([1.25, 1.25, 1.0]), torch.tensor([0.8, 0.64, 0.64])]
+    drawn = [replace(view, rgb=view.rgb * 0.6 * casts[k % 2]) for k, view in enumerate(drawn)]
+    plain = build()
+    assert plain.log_gains is None and "gains" not in plain.get_param_groups()
+    model = fit(build(num_train_data=6, picture_gains=True), (bundles, drawn), 150, lr=1e-2)
+    gains = model._gains().detach()
+    torch.testing.assert_close(gains.log().mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    found = gains[0::2].log().mean(0) - gains[1::2].log().mean(0)
+    share = found / (casts[0] / casts[1]).log()
+    assert ((share > 0.4) & (share < 1.1)).all(), share  # 150 steps go part of the way
+    shown = model.get_outputs(bundles[1][:50])["rgb"]
+    other = replace(bundles[1][:50], camera_indices=torch.zeros(50, 1, dtype=torch.long))
+    torch.testing.assert_close(model.get_outputs(other)["rgb"], shown)
+
+
+def test_corrected_scores_know_no_exposure(views):
+    model = build(num_train_data=6, picture_gains=True).eval()
+    picture, mask = views[1][0].rgb, views[1][0].mask[..., None].float()
+    flat = torch.ones(24, 24, 1)
+    outputs = {"rgb": picture, "accumulation": flat, "depth": flat, "normals": flat.expand(-1, -1, 3)}
+    batch = {"image": picture * torch.tensor([0.5, 0.7, 0.9]), "fg_mask": mask}
+    found = model.get_image_metrics_and_images(outputs, batch)[0]
+    assert found["cc_psnr"] > 60 and found["cc_psnr_masked"] > 60 > 40 > found["psnr"]
+    batch["fg_mask"] = torch.zeros_like(mask)
+    assert "cc_psnr_masked" not in model.get_image_metrics_and_images(outputs, batch)[0]
+
+
+def test_grids_of_features_have_a_rate_of_their_own(views):
+    groups = build(**{"field.grid_sizes": (4, 6)}).get_param_groups()
+    assert [p.shape for p in groups["grid"]] == [(4**3 + 6**3, 4)]
+    assert groups.keys() - {"grid"} == build().get_param_groups().keys() == {"field"}
+    for preset in (coco_inr, coco_inr_tiny, volsdf, volsdf_tiny):
+        assert preset.config.optimizers.keys() == {"field", "grid", "gains"}
 
 
 def test_sampler_and_metrics_on_a_drawn_view(views):
