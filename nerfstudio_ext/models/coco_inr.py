@@ -153,6 +153,7 @@ class CoCoINRModel(RayModel):
         }
         if self.training:
             if self.log_gains is not None:
+                assert ray_bundle.camera_indices is not None
                 outputs["rgb"] = outputs["rgb"] * self._gains()[ray_bundle.camera_indices[..., 0]]
             outputs.update(self._regularised_gradients(origins, directions, starts, context))
         else:

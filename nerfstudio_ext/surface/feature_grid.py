@@ -68,6 +68,9 @@ class FeatureGrid(nn.Module):
         InputError: A size or the radius is too small.
     """
 
+    sizes: Tensor
+    starts: Tensor
+
     def __init__(self, sizes: Sequence[int], radius: float) -> None:
         super().__init__()
         if min(sizes) < 2 or radius <= 0:

@@ -1,6 +1,10 @@
 """`feature_grid.interpolate` as warp kernels, on CPU and CUDA, with the derivatives that an eikonal loss needs."""
 
-from typing import Any, Optional, Tuple
+# Kernels are written in warp's language, whose types are no Python types.
+# pyright: reportInvalidTypeForm=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportAssignmentType=false, reportGeneralTypeIssues=false
+
+from typing import Any, Optional, Tuple, cast
 
 import torch
 import warp as wp
@@ -186,4 +190,4 @@ def interpolate(
     starts: Int[Tensor, "grids"],
 ) -> Float[Tensor, "n width"]:
     """See `feature_grid.interpolate`; single precision, twice differentiable."""
-    return _Interpolate.apply(x, table, sizes, starts)
+    return cast(Tensor, _Interpolate.apply(x, table, sizes, starts))
