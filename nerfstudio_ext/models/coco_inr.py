@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
@@ -73,6 +74,8 @@ class CoCoINRModelConfig(ExtModelConfig):
     """Scale of the density at the start, in world units."""
     minimum_beta: float = 1e-4
     """The scale never falls below this; above 0."""
+    final_beta: Optional[float] = None
+    """Scale of the density at the end, reached on a schedule (not in the paper; BakedSDF's); none: it is learned."""
     rgb_loss_mult: float = 1.0
     """Weight of the colour's L1 loss."""
     eikonal_loss_mult: float = 0.1
@@ -104,7 +107,7 @@ class CoCoINRModel(RayModel):
             config.codebook_seed,
         )
         self.field = config.field.setup(codebook=codebook, attention=attention)
-        self.density = LaplaceDensity(config.initial_beta, config.minimum_beta)
+        self.density = LaplaceDensity(config.initial_beta, config.minimum_beta, config.final_beta)
         self.log_gains = Parameter(torch.zeros(self.num_train_data, 3)) if config.picture_gains else None
         if not opened:
             trained = sum(p.numel() for p in self.field.parameters() if p.requires_grad)
@@ -116,6 +119,15 @@ class CoCoINRModel(RayModel):
         gains = {} if self.log_gains is None else {"gains": [self.log_gains]}
         networks = [p for name, p in self.field.named_parameters() if name != "grid.table"]
         return {"field": [*networks, *self.density.parameters()], **table, **gains}
+
+    def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> List[TrainingCallback]:
+        assert attributes.trainer is not None
+        steps = attributes.trainer.config.max_num_iterations
+
+        def anneal(step: int) -> None:
+            self.density.anneal(min(1.0, step / max(1, steps - 1)))
+
+        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], anneal)]
 
     def get_outputs(self, ray_bundle: RayBundle) -> Dict[str, Tensor]:
         """Colours of a flat bundle of rays, with the gradients that the eikonal loss needs while training."""
@@ -320,6 +332,12 @@ def _require_fitting(config: CoCoINRModelConfig, metadata: Dict[str, Any]) -> No
         )
     if not sampling.epsilon > 0:
         raise InputError(f"--pipeline.model.sampling.epsilon {sampling.epsilon:g} must be above 0: no error is none.")
+    final = config.final_beta
+    if final is not None and not config.minimum_beta <= final <= config.minimum_beta + config.initial_beta:
+        raise InputError(
+            f"--pipeline.model.final-beta {final:g} must lie between --pipeline.model.minimum-beta "
+            f"{config.minimum_beta:g} and where the scale begins, {config.minimum_beta + config.initial_beta:g}."
+        )
     if not config.minimum_beta > 0:
         raise InputError(f"--pipeline.model.minimum-beta {config.minimum_beta:g} must be above 0: distances go by it.")
     if not 0 <= config.initial_beta < math.inf:

@@ -1,7 +1,7 @@
 """From signed distance to opacity and to a picture: as a density (VolSDF, Yariv et al. 2021, section 3.1), or as the
 opacity of each interval (NeuS, Wang et al. 2021, section 3.1)."""
 
-from typing import Tuple, Union
+from typing import Optional, Tuple, Union
 
 import torch
 from jaxtyping import Float
@@ -21,12 +21,25 @@ def laplace_density(
 
 
 class LaplaceDensity(nn.Module):
-    """`laplace_density` with a learned scale that stays above a minimum."""
+    """`laplace_density` with a scale that stays above a minimum, and is learned or follows a schedule.
 
-    def __init__(self, initial: float, minimum: float) -> None:
+    Args:
+        initial: Scale at the start, less the minimum, in world units.
+        minimum: The least scale.
+        final: Scale at the end of training, for the schedule; none: learned.
+    """
+
+    def __init__(self, initial: float, minimum: float, final: Optional[float] = None) -> None:
         super().__init__()
-        self.raw = nn.Parameter(torch.tensor(float(initial)))
-        self.minimum = minimum
+        self.raw = nn.Parameter(torch.tensor(float(initial)), requires_grad=final is None)
+        self.initial, self.minimum, self.final = initial + minimum, minimum, final
+
+    @torch.no_grad()
+    def anneal(self, progress: float) -> None:
+        """Set the scale after a share of the training, 0 to 1, where a schedule does (BakedSDF, Yariv et al. 2023)."""
+        if self.final is not None:
+            beta = self.initial / (1 + (self.initial - self.final) / self.final * progress**0.8)
+            self.raw.fill_(beta - self.minimum)
 
     @property
     def beta(self) -> Float[Tensor, ""]:

@@ -51,8 +51,10 @@ def test_idr_from_files_to_scores(scene: ObjectScene, tmp_path: Path) -> None:
     config.pipeline.datamanager.dataparser = IdrDataParserConfig(data=tmp_path / "it", num_views=4, max_test_views=2)
     config.pipeline.model.mask_loss_mult, config.pipeline.model.codebook = 0.1, str(table)
     config.pipeline.model.picture_gains, config.pipeline.model.field.grid_sizes = True, (4, 8)
+    config.pipeline.model.final_beta, config.pipeline.datamanager.object_share = 0.03, 0.5
     run = train(config)
     table.unlink()
+    assert float(run.open().model.density.beta) == pytest.approx(0.03)
     assert np.isfinite(run.losses).all()
     assert scores(run, tmp_path).keys() >= SCORES | TRUTH | {"cc_psnr", "cc_psnr_masked"}
 

@@ -150,6 +150,8 @@ def test_settings_that_the_data_cannot_serve_are_refused(metadata, changes, sent
         ("", "minimum_beta", 0.0, "minimum-beta 0 must be above 0"),
         ("", "minimum_beta", -1.0, "minimum-beta -1 must be above 0"),
         ("", "minimum_beta", float("nan"), "minimum-beta nan must be above 0"),
+        ("", "final_beta", 0.2, r"final-beta 0\.2 must lie between .* and where the scale begins, 0\.1001"),
+        ("", "final_beta", float("nan"), "final-beta nan must lie between"),
         ("", "initial_beta", -0.1, "initial-beta -0.1 must be a number, 0 at least"),
         ("", "initial_beta", float("nan"), "initial-beta nan must be a number"),
         ("field", "skip", 2, r"field\.skip 2 must be one of the hidden layers 1 to 1"),

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from nerfstudio_ext.surface.density import (
@@ -25,6 +26,19 @@ def test_scale_is_learned_and_bounded():
     with torch.no_grad():
         density.raw.zero_()
     assert density.beta == 1e-4
+
+
+def test_scale_follows_a_schedule_where_it_is_not_learned():
+    density = LaplaceDensity(0.0999, 1e-4, final=0.004)
+    assert not density.raw.requires_grad
+    found = []
+    for progress in (0.0, 0.25, 0.5, 1.0):
+        density.anneal(progress)
+        found.append(float(density.beta))
+    assert found == pytest.approx([0.1, 0.1 / (1 + 24 * 0.25**0.8), 0.1 / (1 + 24 * 0.5**0.8), 0.004], rel=1e-4)
+    learned = LaplaceDensity(0.1, 1e-4)
+    learned.anneal(1.0)
+    assert float(learned.raw.detach()) == pytest.approx(0.1)
 
 
 def test_weights_and_what_is_behind_sum_to_one():
