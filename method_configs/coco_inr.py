@@ -33,17 +33,31 @@ coco_inr_tiny_model = CoCoINRModelConfig(
     field=tiny_field, sampling=tiny_sampling, background_samples=8, eval_num_rays_per_chunk=2048
 )
 volsdf_tiny_model = replace(coco_inr_tiny_model, codebook="none", field=replace(tiny_field, colour_layers=2))
+# What photographs with masks want beyond the paper: fine detail soon, exposures that differ, and sharp outlines.
+photos_tiny_model = replace(
+    coco_inr_tiny_model,
+    field=replace(tiny_field, grid_sizes=(16, 24, 32, 48, 64)),
+    picture_gains=True,
+    final_beta=0.006,
+    mask_loss_mult=0.1,
+    background_radius=1.2,
+)
 
 
-def _preset(name: str, text: str, model: CoCoINRModelConfig, rays: int, lr: float, steps: int) -> MethodSpecification:
+def _preset(
+    name: str, text: str, model: CoCoINRModelConfig, rays: int, lr: float, steps: int, object_share: float = 0.0
+) -> MethodSpecification:
     manager = SurfaceDataManagerConfig(
-        dataparser=ProceduralObjectDataParserConfig(), train_num_rays_per_batch=rays, eval_num_rays_per_batch=rays
+        dataparser=ProceduralObjectDataParserConfig(),
+        train_num_rays_per_batch=rays,
+        eval_num_rays_per_batch=rays,
+        object_share=object_share,
     )
     pipeline = ExtPipelineConfig(datamanager=manager, model=model)
     # The last two serve options only: grids of features see few of the points and move faster, gains are few numbers.
     optimizers = {
         "field": exponential(AdamBetasOptimizerConfig(lr=lr), final=0.1),
-        "grid": exponential(AdamBetasOptimizerConfig(lr=1e-2, eps=1e-15, betas=(0.9, 0.99)), final=0.1),
+        "grid": exponential(AdamBetasOptimizerConfig(lr=3e-3, eps=1e-15, betas=(0.9, 0.99)), final=0.1),
         "gains": exponential(AdamBetasOptimizerConfig(lr=1e-3), final=0.1),
     }
     config = trainer(name, None, pipeline, optimizers, steps_per_save=5000, steps=steps, display_images=64)
@@ -55,5 +69,8 @@ VOLSDF = "VolSDF: surface and novel views from photos; CoCo-INR without its prio
 
 coco_inr = _preset("coco-inr", COCO_INR, coco_inr_model, 1024, 5e-4, 200_000)
 coco_inr_tiny = _preset("coco-inr-tiny", f"{COCO_INR} Small and quick.", coco_inr_tiny_model, 256, 1e-3, 1500)
+coco_inr_photos_tiny = _preset(
+    "coco-inr-photos-tiny", f"{COCO_INR} For photos with masks, on two cores.", photos_tiny_model, 256, 1e-3, 2500, 0.5
+)
 volsdf = _preset("volsdf", VOLSDF, volsdf_model, 1024, 5e-4, 200_000)
 volsdf_tiny = _preset("volsdf-tiny", f"{VOLSDF} Small and quick.", volsdf_tiny_model, 256, 2e-3, 1500)

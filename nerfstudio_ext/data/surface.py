@@ -210,7 +210,7 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
         if not dataset.has_masks:
             raise InputError(
                 f"--pipeline.datamanager.object-share {self.config.object_share} needs foreground masks, and this data "
-                "has none."
+                "has none: set it and --pipeline.model.mask-loss-mult to 0, or add masks."
             )
         return ObjectPixelSampler(sampler, self.config.object_share, **options)
 

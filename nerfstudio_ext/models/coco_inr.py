@@ -345,7 +345,7 @@ def _require_fitting(config: CoCoINRModelConfig, metadata: Dict[str, Any]) -> No
     if config.mask_loss_mult > 0 and not metadata.get("has_masks", True):
         raise InputError(
             f"--pipeline.model.mask-loss-mult {config.mask_loss_mult:g} needs masks, and this data has none: bring "
-            "masks, or leave the option out."
+            "masks, or set it to 0."
         )
     start = config.background_radius
     if start is not None and not 0 < start <= config.bounding_radius:

@@ -78,12 +78,12 @@ _BY_METHOD: Dict[str, Column] = {
 
 
 def support(method: str, command: str, device: str) -> str:
-    """What this preset does with that command; a `-tiny` or `-interp` preset does what its method does.
+    """What this preset does with that command; a `-tiny`, `-interp` or `-photos` preset does what its method does.
 
     Raises:
         KeyError: The matrix does not know the method.
     """
-    return _BY_METHOD[method.removesuffix("-tiny").removesuffix("-interp")][command][device]
+    return _BY_METHOD[method.removesuffix("-tiny").removesuffix("-interp").removesuffix("-photos")][command][device]
 
 
 def markdown() -> str:
