@@ -25,6 +25,11 @@ class ObjectPixelSampler(PixelSampler):
         if not 0 < share <= 1:
             raise InputError(f"--pipeline.datamanager.object-share {share} must be from 0 to 1.")
         super().__init__(config, **kwargs)
+        if self.config.is_equirectangular or self.config.fisheye_crop_radius is not None:
+            raise InputError(
+                f"--pipeline.datamanager.object-share {share} cannot be drawn from panoramas or cropped fisheyes: "
+                "set it to 0."
+            )
         self.share = share
         self._masks: Optional[Tensor] = None
         self._pixels: Int[Tensor, "pixels 3"] = torch.empty(0, 3, dtype=torch.long)
@@ -33,7 +38,8 @@ class ObjectPixelSampler(PixelSampler):
         masks = image_batch.get("fg_mask")
         if not isinstance(masks, Tensor):
             raise InputError(
-                f"--pipeline.datamanager.object-share {self.share} needs foreground masks, and pictures of one size."
+                f"--pipeline.datamanager.object-share {self.share} needs foreground masks, and pictures of one size: "
+                "without these set it to 0."
             )
         if masks is not self._masks:  # the same pictures stay in memory for the whole training
             self._masks, self._pixels = masks, torch.nonzero(masks[..., 0] > 0.5)

@@ -205,14 +205,16 @@ class SurfaceDataManager(VanillaDataManager[SurfaceDataset]):
         equirectangular = bool((dataset.cameras.camera_type == CameraType.EQUIRECTANGULAR.value).all())
         sampler = copy.deepcopy(self.config.pixel_sampler)
         options = dict(num_rays_per_batch=num_rays_per_batch, is_equirectangular=equirectangular)
-        if self.config.object_share == 0 or dataset is not self.train_dataset:
+        # Only training draws from the masks; who opens a run need not have them any more.
+        share = self.config.object_share if self.test_mode == "val" and dataset is self.train_dataset else 0
+        if share == 0:
             return sampler.setup(**options)
         if not dataset.has_masks:
             raise InputError(
-                f"--pipeline.datamanager.object-share {self.config.object_share} needs foreground masks, and this data "
+                f"--pipeline.datamanager.object-share {share} needs foreground masks, and this data "
                 "has none: set it and --pipeline.model.mask-loss-mult to 0, or add masks."
             )
-        return ObjectPixelSampler(sampler, self.config.object_share, **options)
+        return ObjectPixelSampler(sampler, share, **options)
 
     def get_datapath(self) -> Path:
         """The source, beside which the viewer keeps camera paths; the working directory where there is none."""

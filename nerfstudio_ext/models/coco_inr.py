@@ -111,7 +111,14 @@ class CoCoINRModel(RayModel):
         self.log_gains = Parameter(torch.zeros(self.num_train_data, 3)) if config.picture_gains else None
         if not opened:
             trained = sum(p.numel() for p in self.field.parameters() if p.requires_grad)
-            CONSOLE.print(f"{trained:,} trainable numbers in the four networks")
+            CONSOLE.print(f"{trained:,} trainable numbers in the field")
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        """Take the number of pictures that have gains from the checkpoint; a run may be opened with others."""
+        stored = state_dict.get(f"{prefix}log_gains")
+        if self.log_gains is not None and stored is not None and self.kwargs["metadata"].get("opened", False):
+            self.log_gains = Parameter(torch.empty_like(stored, device=self.log_gains.device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def get_param_groups(self) -> Dict[str, List[Parameter]]:
         """``field``, and where there are any ``grid`` and ``gains``, which learn at rates of their own."""

@@ -11,6 +11,7 @@ from typing import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from nerfstudio_ext.engine.errors import InputError
@@ -37,7 +38,8 @@ def interpolate(
     """
     size = sizes[:, None]
     p = (x.clamp(-1, 1) + 1)[:, None] * ((size - 1) / 2)
-    low = torch.minimum(p.detach().floor().long(), size - 2)
+    # What is no number stays so in the shares; as an index it would be outside of the table.
+    low = torch.minimum(p.detach().nan_to_num().floor().long(), size - 2)
     share = torch.stack([1 - (p - low), p - low], dim=-1)
     x_share, y_share, z_share = share.unbind(2)
     weights = (x_share[..., :, None, None] * y_share[..., None, :, None] * z_share[..., None, None, :]).flatten(2)
@@ -48,13 +50,19 @@ def interpolate(
 
 
 @cache
-def fastest_interpolate() -> Interpolate:
-    """Warp's kernels where it is installed, otherwise the function above."""
-    if find_spec("warp") is None:
-        return interpolate
-    from nerfstudio_ext.surface.feature_grid_kernels import interpolate as compiled
+def fastest_interpolate(device: str) -> Interpolate:
+    """Warp's kernels where they are installed and serve this kind of device, otherwise the function above and a line."""
+    reason = "the extra `kernels` (warp-lang) is not installed"
+    if find_spec("warp") is not None:
+        try:
+            from nerfstudio_ext.surface import feature_grid_kernels as kernels
 
-    return compiled
+            kernels.require(device)
+            return kernels.interpolate
+        except (ImportError, AttributeError, RuntimeError) as error:
+            reason = f"warp-lang does not serve this machine ({error})"
+    CONSOLE.print(f"Grids are interpolated in plain torch, which is slower: {reason}.", soft_wrap=True, highlight=False)
+    return interpolate
 
 
 class FeatureGrid(nn.Module):
@@ -73,7 +81,7 @@ class FeatureGrid(nn.Module):
 
     def __init__(self, sizes: Sequence[int], radius: float) -> None:
         super().__init__()
-        if min(sizes) < 2 or radius <= 0:
+        if min(sizes) < 2 or not radius > 0:
             raise InputError(
                 f"--pipeline.model.field.grid-sizes {' '.join(map(str, sizes))} must be 2 at least, and "
                 f"--pipeline.model.field.grid-radius {radius} above 0."
@@ -86,5 +94,5 @@ class FeatureGrid(nn.Module):
         self.register_buffer("starts", rows[:-1].to(torch.int32), persistent=False)
 
     def forward(self, x: Float[Tensor, "n 3"]) -> Float[Tensor, "n width"]:
-        run = fastest_interpolate() if x.dtype == torch.float32 else interpolate
+        run = fastest_interpolate(x.device.type) if x.dtype == torch.float32 else interpolate
         return run(x / self.radius, self.table, self.sizes, self.starts)

@@ -11,10 +11,9 @@ import warp as wp
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Without a greeting, and without the warning that there is no CUDA driver.
-wp.config.log_level = wp.LOG_ERROR
+# Without a greeting and a line for each kernel. What warp says of a missing CUDA driver, it says all the same.
+wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
 wp.init()
-wp.config.log_level = wp.LOG_WARNING
 
 
 @wp.func
@@ -27,7 +26,7 @@ def _cell(x: wp.vec3, size: int):
     for k in range(3):
         p = (wp.clamp(x[k], -1.0, 1.0) + 1.0) * half
         first[k] = wp.min(int(p), size - 2)
-        share[k] = p - float(first[k])
+        share[k] = wp.where(wp.isnan(x[k]), x[k], p - float(first[k]))
         speed[k] = wp.where(wp.abs(x[k]) <= 1.0, half, 0.0)
     return first, share, speed
 
@@ -118,6 +117,16 @@ def _bend(
     out[i] = total
 
 
+def require(device: str) -> None:
+    """Refuse kinds of devices that warp does not reach.
+
+    Raises:
+        RuntimeError: Another kind than cpu and cuda, or a CUDA driver that is missing or too old for this warp.
+    """
+    if device != "cpu" and not (device == "cuda" and wp.is_cuda_available()):
+        raise RuntimeError(f"it finds no device {device}, or its driver is too old")
+
+
 Grids = Tuple[Int[Tensor, "grids"], Int[Tensor, "grids"]]
 """Sizes and first rows, as 32-bit numbers."""
 
@@ -129,7 +138,10 @@ def _as_array(tensor: Tensor) -> wp.array:
 
 def _launch(kernel: Any, shape: Tuple[int, ...], out: Tensor, *inputs: Any) -> Tensor:
     arrays = [_as_array(value) if isinstance(value, Tensor) else value for value in inputs]
-    wp.launch(kernel, dim=shape, inputs=[*arrays, _as_array(out)], device=wp.device_from_torch(out.device))
+    # Torch's own stream, or kernels and what torch does around them could overtake one another.
+    stream = wp.stream_from_torch(torch.cuda.current_stream(out.device)) if out.is_cuda else None
+    device = wp.device_from_torch(out.device)
+    wp.launch(kernel, dim=shape, inputs=[*arrays, _as_array(out)], device=device, stream=stream)
     return out
 
 

@@ -59,8 +59,8 @@ class SdfNetwork(nn.Module):
         out_dim: Outputs, the distance first.
         radius: Radius of the initial sphere in world units.
         skip: Hidden layer (counted from 0) that sees the input again, scaled as in DeepSDF; none: no skip.
-        features: Columns of trained features that are close to 0 at the start; their weights are not, or neither would
-            ever move.
+        features: Columns of trained features that are close to 0 at the start; their weights in the first layer are
+            not, or neither would ever move.
     """
 
     def __init__(

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 
 from dataparsers.idr import IdrDataParserConfig
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from nerfstudio_ext.cli.data import Make
+from nerfstudio_ext.data.object_pixels import ObjectPixelSampler
 from nerfstudio_ext.data.surface import SurfaceDataManagerConfig
 from nerfstudio_ext.engine.errors import InputError
 
@@ -51,5 +53,14 @@ def test_without_masks_there_is_no_object(tmp_path):
     for path in (tmp_path / "it" / "mask").iterdir():
         path.unlink()
     (tmp_path / "it" / "mask").rmdir()
-    with pytest.raises(InputError, match=r"object-share 0\.5 needs foreground masks"):
-        _manager(IdrDataParserConfig(data=tmp_path / "it", num_views=2), object_share=0.5)
+    parser = IdrDataParserConfig(data=tmp_path / "it", num_views=2)
+    with pytest.raises(InputError, match=r"object-share 0\.5 needs foreground masks.* or add masks"):
+        _manager(parser, object_share=0.5)
+    for mode in ("test", "inference"):  # a finished run opens without them
+        SurfaceDataManagerConfig(dataparser=parser, object_share=0.5).setup(device="cpu", test_mode=mode)
+
+
+@pytest.mark.parametrize("setting", ["is_equirectangular", "fisheye_crop_radius"])
+def test_cameras_whose_pixels_are_drawn_otherwise_are_refused(setting):
+    with pytest.raises(InputError, match="cannot be drawn from panoramas or cropped fisheyes"):
+        ObjectPixelSampler(PixelSamplerConfig(**{setting: 1}), 0.5)

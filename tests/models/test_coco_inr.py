@@ -258,6 +258,15 @@ def test_gains_learn_how_brightly_each_picture_was_taken(views):
     torch.testing.assert_close(model.get_outputs(other)["rgb"], shown)
 
 
+def test_a_run_with_gains_opens_with_another_number_of_pictures():
+    trained = build(num_train_data=6, picture_gains=True)
+    opened = build(num_train_data=4, picture_gains=True, metadata={"opened": True})
+    opened.load_state_dict(trained.state_dict())
+    assert opened.log_gains.shape == (6, 3)
+    with pytest.raises(RuntimeError, match="log_gains"):  # training goes on with the same pictures only
+        build(num_train_data=4, picture_gains=True).load_state_dict(trained.state_dict())
+
+
 def test_corrected_scores_know_no_exposure(views):
     model = build(num_train_data=6, picture_gains=True).eval()
     picture, mask = views[1][0].rgb, views[1][0].mask[..., None].float()

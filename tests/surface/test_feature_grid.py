@@ -79,10 +79,24 @@ def test_kernels_do_what_plain_torch_does_on_cuda():
     _assert_kernels_agree("cuda")
 
 
+@pytest.mark.parametrize("run", ["plain", "compiled"])
+def test_what_is_no_number_stays_none(run):
+    """An index made of it would be outside of the table, and a finite feature would hide it from who watches losses."""
+    grid, points = _filled(), torch.tensor([[0.1, float("nan"), 0.2], [0.1, 0.3, 0.2]])
+    found = interpolate if run == "plain" else feature_grid.fastest_interpolate("cpu")
+    features = found(points, grid.table, grid.sizes, grid.starts)
+    assert features[0].isnan().all() and features[1].isfinite().all()
+
+
+def test_devices_that_warp_does_not_reach_take_plain_torch(capsys):
+    assert feature_grid.fastest_interpolate.__wrapped__("mps") is interpolate
+    assert "plain torch, which is slower" in capsys.readouterr().out
+
+
 def test_double_precision_takes_the_plain_function(monkeypatch):
     def refused(*_):
         raise AssertionError("kernels are of single precision")
 
-    monkeypatch.setattr(feature_grid, "fastest_interpolate", lambda: refused)
+    monkeypatch.setattr(feature_grid, "fastest_interpolate", lambda _: refused)
     grid = _filled().double()
     assert grid(torch.rand(2, 3, dtype=torch.float64)).dtype == torch.float64
