@@ -51,7 +51,7 @@ def interpolate(
 
 @cache
 def fastest_interpolate(device: str) -> Interpolate:
-    """Warp's kernels where they are installed and serve this kind of device, otherwise the function above and a line."""
+    """Warp's kernels where they serve this kind of device, otherwise the function above, and a line."""
     reason = "the extra `kernels` (warp-lang) is not installed"
     if find_spec("warp") is not None:
         try:
