@@ -16,7 +16,7 @@ from jaxtyping import Float
 from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
-from benchmarks._harness import Row, interleaved_seconds, timed, write_rows
+from benchmarks._harness import Row, interleaved_seconds, peak_megabytes, timed, write_rows
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
 from method_configs.coco_inr import coco_inr_tiny
 from nerfstudio_ext.procedural.objects import get_object
@@ -110,6 +110,7 @@ def main() -> None:
                 t = action()
                 points[kind] = seen["points"]
                 error[kind] = float((opacity(t, beta) - fine).abs().mean())
+            memory = {kind: peak_megabytes(action) for kind, action in actions.items()}
             clocks = {kind: timed(action) for kind, action in actions.items()}
             times = interleaved_seconds(clocks, arguments.repeats, warm_up=1)
             ours, theirs = (float(np.median(times[kind])) for kind in ("ours", "theirs"))
@@ -123,8 +124,11 @@ def main() -> None:
                 Row("coco-inr/speed/sampler-points", f"distances looked at per ray, {setting}: ray by ray, batch-wide",
                     round(points["ours"] / arguments.rays, 1), round(points["theirs"] / arguments.rays, 1), "points",
                     None, 1, None, None),
+                Row("coco-inr/speed/sampler-memory",
+                    f"memory that the process grows by, {setting}: ray by ray, batch-wide", round(memory["ours"]),
+                    round(memory["theirs"]), "MB", None, 1, None, None),
             ]  # fmt: skip
-            print(rows[-3:], flush=True)
+            print(rows[-4:], flush=True)
     print(write_rows("coco_inr_sampler", rows))
 
 
