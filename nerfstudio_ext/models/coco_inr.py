@@ -343,7 +343,8 @@ def _require_fitting(config: CoCoINRModelConfig, metadata: Dict[str, Any]) -> No
     if final is not None and not config.minimum_beta <= final <= config.minimum_beta + config.initial_beta:
         raise InputError(
             f"--pipeline.model.final-beta {final:g} must lie between --pipeline.model.minimum-beta "
-            f"{config.minimum_beta:g} and where the scale begins, {config.minimum_beta + config.initial_beta:g}."
+            f"{config.minimum_beta:g} and where the scale begins, {config.minimum_beta + config.initial_beta:g} (with "
+            "--pipeline.model.initial-beta), as 0.006 does."
         )
     if not config.minimum_beta > 0:
         raise InputError(f"--pipeline.model.minimum-beta {config.minimum_beta:g} must be above 0: distances go by it.")

@@ -81,11 +81,12 @@ class FeatureGrid(nn.Module):
 
     def __init__(self, sizes: Sequence[int], radius: float) -> None:
         super().__init__()
-        if min(sizes) < 2 or not radius > 0:
+        if min(sizes) < 2:
             raise InputError(
-                f"--pipeline.model.field.grid-sizes {' '.join(map(str, sizes))} must be 2 at least, and "
-                f"--pipeline.model.field.grid-radius {radius} above 0."
+                f"--pipeline.model.field.grid-sizes {' '.join(map(str, sizes))} must each be 2 at least, as 16 32 64."
             )
+        if not radius > 0:
+            raise InputError(f"--pipeline.model.field.grid-radius {radius:g} must be above 0.")
         self.radius, self.width = radius, FEATURES * len(sizes)
         rows = torch.tensor([0] + [size**3 for size in sizes]).cumsum(0)
         # Nearly nothing at first: a distance network keeps the sphere that it begins with.

@@ -35,10 +35,12 @@ def test_grids_start_with_next_to_nothing():
     assert float(FeatureGrid((4,), 1.0)(torch.rand(9, 3)).abs().max()) < 2e-4
 
 
-@pytest.mark.parametrize("sizes, radius", [((1, 4), 1.0), ((4,), 0.0)])
-def test_grids_without_cells_are_refused(sizes, radius):
-    with pytest.raises(InputError, match="grid-sizes"):
-        FeatureGrid(sizes, radius)
+def test_grids_without_cells_are_refused():
+    with pytest.raises(InputError, match="grid-sizes 1 4 must each be 2 at least"):
+        FeatureGrid((1, 4), 1.0)
+    for radius in (0.0, float("nan")):
+        with pytest.raises(InputError, match=r"grid-radius .* must be above 0"):
+            FeatureGrid((4,), radius)
 
 
 def test_second_derivatives_are_right():
