@@ -2,6 +2,7 @@
 
 import atexit
 import copy
+import ctypes
 import json
 import multiprocessing
 import os
@@ -227,6 +228,8 @@ def peak_megabytes(action: Callable[[], Any]) -> float:
         action()
         sender.send((held() - before) / 1e3)
 
+    # What the process freed and did not give back would be used again, and not be seen to grow.
+    ctypes.CDLL(None).malloc_trim(0)
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     process.join()
