@@ -51,6 +51,12 @@ def _gradient(factor: wp.vec3, slope: wp.vec3):
     return wp.vec3(slope[0] * factor[1] * factor[2], factor[0] * slope[1] * factor[2], factor[0] * factor[1] * slope[2])
 
 
+@wp.func
+def _weight(value: float, along: wp.vec3, factor: wp.vec3, slope: wp.vec3):
+    """value times a corner's weight, plus its derivative along a direction."""
+    return value * factor[0] * factor[1] * factor[2] + wp.dot(along, _gradient(factor, slope))
+
+
 @wp.kernel
 def _mix(
     x: wp.array(dtype=wp.vec3), along: wp.array(dtype=wp.vec3), value: float, table: wp.array(dtype=wp.vec4),
@@ -62,7 +68,7 @@ def _mix(
     total = wp.vec4()
     for corner in range(8):
         row, factor, slope = _corner(corner, first, share, speed, sizes[grid])
-        weight = value * factor[0] * factor[1] * factor[2] + wp.dot(along[i], _gradient(factor, slope))
+        weight = _weight(value, along[i], factor, slope)
         total += weight * table[starts[grid] + row]
     out[i, grid] = total
 
@@ -77,7 +83,7 @@ def _spread(
     first, share, speed = _cell(x[i], sizes[grid])
     for corner in range(8):
         row, factor, slope = _corner(corner, first, share, speed, sizes[grid])
-        weight = value * factor[0] * factor[1] * factor[2] + wp.dot(along[i], _gradient(factor, slope))
+        weight = _weight(value, along[i], factor, slope)
         wp.atomic_add(out, starts[grid] + row, weight * grad[i, grid])
 
 
