@@ -23,6 +23,7 @@ from torch.nn import Parameter
 
 from nerfstudio_ext.codebook.modes import codebook_for
 from nerfstudio_ext.engine.errors import InputError
+from nerfstudio_ext.engine.metrics import psnr
 from nerfstudio_ext.fields.coco_inr_field import CoCoINRField, CoCoINRFieldConfig, Context
 from nerfstudio_ext.models.base import ExtModelConfig, RayModel
 from nerfstudio_ext.surface.density import LaplaceDensity, alpha_weights, logistic_alpha, render_weights
@@ -294,8 +295,7 @@ def _corrected_scores(
     for name, part in parts.items():
         a, b = shown[part], wanted[part]
         gain = (a * b).sum(0) / a.square().sum(0).clamp(min=1e-9)
-        error = ((a * gain).clamp(0, 1) - b).square().mean()
-        scores[name] = float(-10 * torch.log10(error + 1e-9))
+        scores[name] = float(psnr((a * gain).clamp(0, 1)[None], b[None]))
     return scores
 
 
