@@ -60,6 +60,13 @@ def test_without_masks_there_is_no_object(tmp_path):
         SurfaceDataManagerConfig(dataparser=parser, object_share=0.5).setup(device="cpu", test_mode=mode)
 
 
+def test_pictures_of_different_sizes_are_refused():
+    pictures = [torch.rand(4, 6, 3), torch.rand(6, 4, 3)]
+    masks = [torch.ones(4, 6, 1), torch.ones(6, 4, 1)]
+    with pytest.raises(InputError, match="and pictures of one size: without these set it to 0"):
+        ObjectPixelSampler(PixelSamplerConfig(), 0.5).sample({"image": pictures, "fg_mask": masks})
+
+
 @pytest.mark.parametrize("setting", ["is_equirectangular", "fisheye_crop_radius"])
 def test_cameras_whose_pixels_are_drawn_otherwise_are_refused(setting):
     with pytest.raises(InputError, match="cannot be drawn from panoramas or cropped fisheyes"):

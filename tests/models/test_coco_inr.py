@@ -6,7 +6,7 @@ import torch
 from nerfstudio.data.scene_box import SceneBox
 
 from dataparsers.procedural_object import ProceduralObjectDataParserConfig
-from method_configs.coco_inr import coco_inr, coco_inr_tiny, volsdf, volsdf_tiny
+from method_configs.coco_inr import coco_inr, coco_inr_photos_tiny, coco_inr_tiny, volsdf, volsdf_tiny
 from nerfstudio_ext.codebook.table import write_codebook
 from nerfstudio_ext.engine.errors import InputError
 from nerfstudio_ext.models.coco_inr import CoCoINRModelConfig
@@ -279,11 +279,11 @@ def test_corrected_scores_know_no_exposure(views):
     assert "cc_psnr_masked" not in model.get_image_metrics_and_images(outputs, batch)[0]
 
 
-def test_grids_of_features_have_a_rate_of_their_own(views):
+def test_grids_of_features_have_a_rate_of_their_own():
     groups = build(**{"field.grid_sizes": (4, 6)}).get_param_groups()
     assert [p.shape for p in groups["grid"]] == [(4**3 + 6**3, 4)]
     assert groups.keys() - {"grid"} == build().get_param_groups().keys() == {"field"}
-    for preset in (coco_inr, coco_inr_tiny, volsdf, volsdf_tiny):
+    for preset in (coco_inr, coco_inr_tiny, coco_inr_photos_tiny, volsdf, volsdf_tiny):
         assert preset.config.optimizers.keys() == {"field", "grid", "gains"}
 
 
